@@ -1,0 +1,265 @@
+"""All tables of the platform (SQLAlchemy Core); Alembic migrations in `ehr/store/migrations` follow it.
+
+Layout and reasons: decision records 0002 (store) and 0003 (keys). Row keys are `ehr.keys.row_key`, persons and holders
+are row keys of Patients, organisations are `ehr.keys.organisation_key`.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
+
+metadata = sa.MetaData()
+
+
+def _access_columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("holder", sa.BigInteger, nullable=False),
+        sa.Column("others", ARRAY(sa.BigInteger)),
+        sa.Column("custodian", sa.BigInteger, nullable=False),
+        sa.Column("labels", sa.BigInteger, nullable=False),
+        sa.Column("class", sa.Integer, nullable=False),
+    ]
+
+
+resource = sa.Table(
+    "resource",
+    metadata,
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("last_updated", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
+    *_access_columns()[:1],
+    *_access_columns()[2:4],
+    sa.Column("code", sa.BigInteger, nullable=False, comment="term of the main code, 0 = none"),
+    sa.Column("at", sa.BigInteger, comment="main clinical date, microseconds since 1970 UTC"),
+    sa.Column("version", sa.Integer, nullable=False),
+    _access_columns()[4],
+    sa.Column("type", sa.SmallInteger, nullable=False, comment="ehr.definitions.type_number"),
+    sa.Column("dictionary", sa.SmallInteger, nullable=False, comment="compression dictionary, 0 = none"),
+    sa.Column("deleted", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("id", sa.Text(collation="C"), nullable=False),
+    sa.Column("body", BYTEA, comment="zstd of the JSON as it is served; null when deleted"),
+    sa.Column("terms", ARRAY(sa.BigInteger), nullable=False),
+    _access_columns()[1],
+    sa.Index("resource_terms", "terms", postgresql_using="gin"),
+    sa.Index("resource_holder", "holder", "type", "code", "at"),
+    sa.Index("resource_updated", "type", "last_updated", "key"),
+)
+
+resource_history = sa.Table(
+    "resource_history",
+    metadata,
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last_updated", sa.BigInteger, nullable=False),
+    *_access_columns(),
+    sa.Column("code", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.BigInteger),
+    sa.Column("type", sa.SmallInteger, nullable=False),
+    sa.Column("dictionary", sa.SmallInteger, nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+    sa.Column("id", sa.Text(collation="C"), nullable=False),
+    sa.Column("body", BYTEA),
+    sa.Column("terms", ARRAY(sa.BigInteger), nullable=False),
+    comment="Versions that are no longer current, and older messages that never were",
+)
+
+index_date = sa.Table(
+    "index_date",
+    metadata,
+    sa.Column("key", sa.BigInteger, nullable=False),
+    sa.Column("low", sa.BigInteger, nullable=False),
+    sa.Column("high", sa.BigInteger, nullable=False),
+    sa.Column("parameter", sa.Integer, nullable=False),
+    sa.Index("index_date_low", "parameter", "low", "key"),
+    sa.Index("index_date_key", "key"),
+)
+
+index_number = sa.Table(
+    "index_number",
+    metadata,
+    sa.Column("key", sa.BigInteger, nullable=False),
+    sa.Column("parameter", sa.Integer, nullable=False),
+    sa.Column("low", sa.Numeric, nullable=False),
+    sa.Column("high", sa.Numeric, nullable=False),
+    sa.Index("index_number_low", "parameter", "low", "key"),
+    sa.Index("index_number_key", "key"),
+)
+
+index_quantity = sa.Table(
+    "index_quantity",
+    metadata,
+    sa.Column("key", sa.BigInteger, nullable=False),
+    sa.Column("system_code", sa.BigInteger, nullable=False),
+    sa.Column("code", sa.BigInteger, nullable=False),
+    sa.Column("unit", sa.BigInteger, nullable=False),
+    sa.Column("parameter", sa.Integer, nullable=False),
+    sa.Column("low", sa.Numeric, nullable=False),
+    sa.Column("high", sa.Numeric, nullable=False),
+    sa.Index("index_quantity_low", "parameter", "code", "low", "key"),
+    sa.Index("index_quantity_key", "key"),
+)
+
+change_log = sa.Table(
+    "change_log",
+    metadata,
+    sa.Column("sequence", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("transaction", sa.Text, nullable=False, comment="xid8 as PostgreSQL type, see migration"),
+    sa.Column("key", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("type", sa.SmallInteger, nullable=False),
+    sa.Column("operation", sa.CHAR(1), nullable=False, comment="c, u, d, l (labels or class changed)"),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+
+policy_state = sa.Table(
+    "policy_state",
+    metadata,
+    sa.Column("only", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("epoch", sa.BigInteger, nullable=False, comment="raised with policies, roles, organisations"),
+    sa.Column("highest_class", sa.Integer, nullable=False),
+    comment="One row; compared inside every statement",
+)
+
+consent_class = sa.Table(
+    "consent_class",
+    metadata,
+    sa.Column("class", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", BYTEA, nullable=False, unique=True),
+    sa.Column("rules", JSONB, nullable=False, comment="normalised consents, immutable; class 0 = no consent"),
+)
+
+person = sa.Table(
+    "person",
+    metadata,
+    sa.Column("person", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("class", sa.Integer, nullable=False, server_default="0"),
+    sa.Column(
+        "under_review", sa.Boolean, nullable=False, server_default=sa.false(), comment="merged, the strictest wins"
+    ),
+)
+
+holder_person = sa.Table(
+    "holder_person",
+    metadata,
+    sa.Column("holder", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("person", sa.BigInteger, nullable=False, index=True),
+    sa.Column(
+        "custodian",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="of the source Patient, 0 until it arrives",
+    ),
+    sa.Column("patient_id", sa.Text(collation="C"), nullable=False),
+)
+
+identity_claim = sa.Table(
+    "identity_claim",
+    metadata,
+    sa.Column("digest", BYTEA, primary_key=True, comment="keyed hash of identity number, birth date and sex"),
+    sa.Column("holder", sa.BigInteger, primary_key=True, autoincrement=False),
+)
+
+restamp = sa.Table(
+    "restamp",
+    metadata,
+    sa.Column("person", sa.BigInteger, primary_key=True, autoincrement=False),
+    comment="People whose rows still carry an older class than person.class",
+)
+
+reach = sa.Table(
+    "reach",
+    metadata,
+    sa.Column("organisation", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("person", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column(
+        "source", sa.BigInteger, primary_key=True, autoincrement=False, comment="row key of Encounter or ServiceRequest"
+    ),
+    sa.Column("holder", sa.BigInteger, nullable=False, comment="whom the source names; a merge moves person, not this"),
+    sa.Column("kind", sa.SmallInteger, nullable=False, comment="1 encounter, 2 referral"),
+    sa.Column("until", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
+    sa.Index("reach_source", "source"),
+    sa.Index("reach_person", "person", "organisation"),
+)
+
+emergency = sa.Table(
+    "emergency",
+    metadata,
+    sa.Column("actor", sa.Text, primary_key=True),
+    sa.Column("person", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("organisation", sa.BigInteger, nullable=False),
+    sa.Column("opened", sa.BigInteger, nullable=False),
+    sa.Column("until", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+audit_row = sa.Table(
+    "audit_row",
+    metadata,
+    sa.Column("sequence", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
+    sa.Column("transaction", sa.Text, nullable=False, comment="xid8 as PostgreSQL type, see migration"),
+    sa.Column("action", sa.CHAR(1), nullable=False, comment="BALP: C R U D E"),
+    sa.Column("outcome", sa.SmallInteger, nullable=False, comment="0 success, 4 refused or not found, 8 failure"),
+    sa.Column("persons", ARRAY(sa.BigInteger), nullable=False, comment="persons whose rows were in the answer"),
+    sa.Column(
+        "entry",
+        JSONB,
+        nullable=False,
+        comment="actor, organisation, purpose, reason, interaction, query, entities, decision, policy, trace",
+    ),
+    sa.Index("audit_row_persons", "persons", postgresql_using="gin"),
+)
+
+audit_seal = sa.Table(
+    "audit_seal",
+    metadata,
+    sa.Column("seal", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("members", ARRAY(sa.BigInteger), nullable=False, comment="sequences of audit_row in sealed order"),
+    sa.Column("hash", BYTEA, nullable=False, comment="SHA-256 over the previous hash and the leaves"),
+)
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("job", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("payload", JSONB, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="waiting", comment="waiting, claimed, done, failed"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("not_before", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("worker", sa.BigInteger, comment="advisory lock of the worker's session that claimed it"),
+    sa.Column("error", sa.Text),
+    sa.Index("job_state", "state", "not_before"),
+)
+
+inbox = sa.Table(
+    "inbox",
+    metadata,
+    sa.Column("inbox", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("feed", sa.Text, nullable=False),
+    sa.Column("custodian", sa.Text, nullable=False),
+    sa.Column("sender", sa.Text, nullable=False),
+    sa.Column("control_id", sa.Text, nullable=False),
+    sa.Column("content", BYTEA, nullable=False, comment="SHA-256 of the message"),
+    sa.Column("trace", sa.Text, nullable=False, comment="sender + MSH-10, or file and line"),
+    sa.Column("message_type", sa.Text, nullable=False),
+    sa.Column("received_at", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, comment="waiting, done, quarantined, answered (refused at the door)"),
+    sa.Column("answer", BYTEA, comment="the acknowledgement given, repeated for a duplicate"),
+    sa.Column("cause", sa.Text),
+    sa.Column("place", sa.Text, comment="segment, field or line of the cause"),
+    sa.Column("loss", JSONB, comment="values of the message without a mapped path"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("body", BYTEA, nullable=False, comment="the message as received"),
+    sa.UniqueConstraint("feed", "sender", "control_id", "content", name="inbox_duplicate"),
+    sa.Index("inbox_state", "feed", "state", "inbox"),
+)
+
+revoked_token = sa.Table(
+    "revoked_token",
+    metadata,
+    sa.Column("identifier", sa.Text, primary_key=True, comment="jti or family"),
+    sa.Column("until", sa.BigInteger, nullable=False),
+)
