@@ -21,10 +21,7 @@ def row_key(resource_type: str, resource_id: str) -> int:
 @lru_cache(maxsize=65_536)
 def organisation_key(organisation_id: str) -> int:
     """The number by which rows name an organisation (custodian, reach): a signed 64-bit hash, never 0."""
-    return (
-        unpack(_UNPACK, hashlib.blake2b(organisation_id.encode(), digest_size=8, person=b"organisation").digest())[0]
-        or 1
-    )
+    return _signed(hashlib.blake2b(organisation_id.encode(), digest_size=8, person=b"organisation").digest()) or 1
 
 
 @lru_cache(maxsize=65_536)
@@ -37,8 +34,9 @@ class TermHasher:
     """Hashes (type, parameter, kind, value) to the signed 64-bit terms of `resource.terms`.
 
     kinds: "token" ("system|code", "|code" = code without system, "system|" = any code of it, "code" = code whatever
-    its system), "prefix" (first n characters, n <= 16, of a normalised string), "exact" (the string as it is), "gram" (character trigrams), "uri", "present" (value ""), "identifier" ("system|value" of a
-    Reference.identifier, and "|value", "value"), "text" (prefixes of words of CodeableConcept.text / display),
+    its system), "prefix" (first n characters, n <= 16, of a normalised string), "exact" (the string as it
+    is), "gram" (character trigrams), "uri", "present" (value ""), "identifier" ("system|value" of a Reference.identifier,
+    and "|value", "value"), "text" (prefixes of words of CodeableConcept.text / display),
     "type" (the target type of a reference).
     References: `reference(...)` = row key of the target XOR a salt of the parameter, so that SQL can go from a
     target row to the term (`row.key # salt`) and back.

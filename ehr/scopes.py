@@ -54,7 +54,7 @@ class WriteScope:
     opens_reach: bool = False
     """True for a hospital's feed or machine client: its Encounters open reach; a clinician's do not."""
     opens_referral: bool = False
-    """True where the organisation's ServiceRequests may open the receiver's reach (consent still checks its own reach)."""
+    """True where the organisation's ServiceRequests may open the receiver's reach (consent checks its own)."""
     own_person_holders: frozenset[int] | None = None
     """For residents: only rows about these holders may be written."""
     read: ReadScope | None = None

@@ -20,7 +20,7 @@ class IndexEntries:
     quantities: list[tuple[int, int, int, int, Decimal, Decimal]] = field(default_factory=list)
     """(parameter, hash of system|code or 0, hash of code or 0, hash of unit or 0, low, high)"""
     code: int = 0
-    """Term of the type's main code (Observation.code and its like, first coding, kind token "system|code"); 0 = none."""
+    """Term of the type's main code (Observation.code: first coding, kind token, "system|code"); 0 = none."""
     at: int | None = None
     """Low end of the type's main clinical date (Observation.effective and its like)."""
 

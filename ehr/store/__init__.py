@@ -1,1 +1,1 @@
-"""PostgreSQL storage of the record: rows, histories, index, audit, jobs, inbox, people. All SQL of the record is here."""
+"""PostgreSQL storage of the record: rows, histories, index, audit, jobs, inbox, people; all SQL of it."""
