@@ -35,7 +35,8 @@ class TermHasher:
 
     kinds: "token" ("system|code", "|code" = code without system, "system|" = any code of it, "code" = code whatever
     its system), "prefix" (first n characters, n <= 16, of a normalised string), "exact" (the string as it
-    is), "gram" (character trigrams), "uri", "present" (value ""), "identifier" ("system|value" of a Reference.identifier,
+    is), "gram" (character trigrams), "uri", "present" (value ""), "identifier" ("system|value" of a
+    Reference.identifier,
     and "|value", "value"), "text" (prefixes of words of CodeableConcept.text / display),
     "type" (the target type of a reference).
     References: `reference(...)` = row key of the target XOR a salt of the parameter, so that SQL can go from a
