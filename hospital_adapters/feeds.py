@@ -1,0 +1,84 @@
+"""Feeds: what a hospital sends, how to read it and whose records it makes; one YAML file a feed.
+
+    feed: first-hospital            # name, also the file's stem
+    organisation: first-hospital    # custodian of every record, prefix of every id
+    kind: hl7v2                     # hl7v2, csv or fhir
+    timezone: Asia/Shanghai         # of time stamps without a zone
+    code_maps:                      # local codes, by map name
+      PID-8: {男: male}
+
+A csv feed adds the keys that `hospital_adapters.csv.layout` describes.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import yaml
+
+from ehr.errors import Invalid
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One feed; `settings` is the whole file for the adapter of its kind."""
+
+    name: str
+    organisation: str
+    kind: Literal["hl7v2", "csv", "fhir"]
+    timezone: ZoneInfo = ZoneInfo("Asia/Shanghai")
+    code_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_feed(path: Path) -> Feed:
+    """Read one feed file; `Invalid` names the file and the key that is wrong."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Invalid(f"{path}: not a readable YAML file: {error}") from error
+    if not isinstance(settings, dict):
+        raise Invalid(f"{path}: a feed file is a YAML mapping")
+    name, organisation, kind = (settings.get(key) for key in ("feed", "organisation", "kind"))
+    for key, value in (("feed", name), ("organisation", organisation)):
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            raise Invalid(f"{path}: '{key}' must be lower-case letters, digits and hyphens, at most 41")
+    if kind not in ("hl7v2", "csv", "fhir"):
+        raise Invalid(f"{path}: 'kind' must be hl7v2, csv or fhir")
+    return Feed(
+        name=str(name),
+        organisation=str(organisation),
+        kind=kind,
+        timezone=_timezone(path, settings.get("timezone", "Asia/Shanghai")),
+        code_maps=_code_maps(path, settings.get("code_maps", {})),
+        settings=settings,
+    )
+
+
+def read_feeds(folder: Path) -> dict[str, Feed]:
+    """Read all `*.yaml` of a folder, by feed name; `Invalid` where two files name the same feed."""
+    feeds: dict[str, Feed] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        feed = read_feed(path)
+        if feed.name in feeds:
+            raise Invalid(f"{path}: feed '{feed.name}' is described by two files")
+        feeds[feed.name] = feed
+    return feeds
+
+
+def _timezone(path: Path, name: object) -> ZoneInfo:
+    try:
+        return ZoneInfo(str(name))
+    except (KeyError, ValueError, OSError) as error:
+        raise Invalid(f"{path}: unknown timezone '{name}'") from error
+
+
+def _code_maps(path: Path, maps: object) -> dict[str, dict[str, str]]:
+    if not isinstance(maps, dict) or not all(isinstance(m, dict) for m in maps.values()):
+        raise Invalid(f"{path}: 'code_maps' is a mapping of mappings from local code to target code")
+    return {str(name): {str(k): str(v) for k, v in m.items()} for name, m in maps.items()}
