@@ -21,6 +21,7 @@ import yaml
 
 from ehr.errors import Invalid
 
+_SHANGHAI = ZoneInfo("Asia/Shanghai")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 
 
@@ -31,7 +32,7 @@ class Feed:
     name: str
     organisation: str
     kind: Literal["hl7v2", "csv", "fhir"]
-    timezone: ZoneInfo = ZoneInfo("Asia/Shanghai")
+    timezone: ZoneInfo = _SHANGHAI
     code_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,0 +1,1 @@
+"""CSV files from hospitals, read by a YAML feed file without Python."""

@@ -1,0 +1,202 @@
+"""Rows of a CSV file: reading them with their line numbers, and turning one into FHIR resources."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ehr.errors import Invalid, Issue
+from hospital_adapters.csv.layout import CsvLayout, Element, ResourceLayout, Source
+from hospital_adapters.feeds import Feed
+from hospital_adapters.identifiers import resource_id
+
+_REPLACED = "\ufffd"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row by column name, with the file's line on which it ends."""
+
+    line: int
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be read as the layout says; `text` is what stood there."""
+
+    line: int
+    text: str
+    cause: str
+
+
+def read_rows(layout: CsvLayout, data: bytes) -> Iterator[Row | BadRow]:
+    """Read a file row by row; `Invalid` only where its header lacks a column of the layout.
+
+    Bytes that are not of the declared encoding, a wrong number of columns and broken quotes make a BadRow of that row
+    alone. Values are stripped of surrounding white space; a byte-order mark is dropped.
+    """
+    text = data.decode(layout.encoding, errors="replace").removeprefix("\ufeff")
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=layout.delimiter)
+    header = [name.strip() for name in next(reader, [])]
+    missing = sorted(layout.columns - set(header))
+    if missing:
+        raise Invalid(f"line 1: the header lacks {', '.join(missing)}")
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield BadRow(reader.line_num, "", f"not readable as CSV: {error}")
+            continue
+        if not any(cell.strip() for cell in cells):
+            continue
+        written = layout.delimiter.join(cells)
+        if len(cells) != len(header):
+            yield BadRow(reader.line_num, written, f"{len(cells)} columns where the header has {len(header)}")
+        elif _REPLACED in written:
+            yield BadRow(reader.line_num, written, f"bytes that are not {layout.encoding}")
+        else:
+            yield Row(reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
+
+
+def resources_of(feed: Feed, layout: CsvLayout, values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The resources that one row gives, in the layout's order; `Invalid` names column and value of each fault."""
+    faults: list[Issue] = []
+    resources = []
+    for resource in layout.resources:
+        if resource.when is not None and not values.get(resource.when, ""):
+            continue
+        try:
+            identifier = _identifier(feed, resource, values)
+        except Invalid as error:
+            faults.extend(error.issues)
+            continue
+        built: dict[str, Any] = {"resourceType": resource.resource_type, "id": identifier}
+        for group in _groups(resource.elements):
+            faults.extend(_fill(feed, layout, values, built, group))
+        resources.append(_without_holes(built))
+    if faults:
+        raise Invalid(*faults)
+    return resources
+
+
+def event_time(feed: Feed, layout: CsvLayout, values: Mapping[str, str]) -> str:
+    """The row's event time as an ISO instant, or "" where the layout names none."""
+    if layout.event_time is None:
+        return ""
+    return str(_value(feed, layout, values, layout.event_time) or "")
+
+
+def unread_values(layout: CsvLayout, values: Mapping[str, str]) -> dict[str, str]:
+    """Values in columns that the layout does not read: the row's loss report."""
+    return {column: value for column, value in values.items() if value and column not in layout.columns}
+
+
+def _identifier(feed: Feed, resource: ResourceLayout, values: Mapping[str, str]) -> str:
+    keys = [
+        str(source.constant) if source.column is None else values.get(source.column, "") for source in resource.identity
+    ]
+    for source, key in zip(resource.identity, keys, strict=True):
+        if not key:
+            raise Invalid(f"column {source.column}: empty, and it identifies the {resource.name}")
+    return resource_id(feed.organisation, resource.resource_type, *keys)
+
+
+def _groups(elements: tuple[Element, ...]) -> Iterator[list[Element]]:
+    """Elements that share their first step: an optional part of the resource that is there as a whole or not at all."""
+    groups: dict[tuple[str, int | None], list[Element]] = {}
+    for element in elements:
+        groups.setdefault(element.path[0], []).append(element)
+    yield from groups.values()
+
+
+def _fill(
+    feed: Feed, layout: CsvLayout, values: Mapping[str, str], built: dict[str, Any], group: list[Element]
+) -> Iterator[Issue]:
+    found: list[tuple[Element, Any]] = []
+    columns_given = False
+    for element in group:
+        try:
+            value = _value(feed, layout, values, element.source)
+        except Invalid as error:
+            yield from error.issues
+            continue
+        if value is not None:
+            found.append((element, value))
+            columns_given = columns_given or element.source.column is not None
+    if columns_given or all(element.source.column is None for element in group):
+        for element, value in found:
+            _set(built, element.path, value)
+
+
+def _value(feed: Feed, layout: CsvLayout, values: Mapping[str, str], source: Source) -> Any:
+    if source.reference is not None:
+        target = next(resource for resource in layout.resources if resource.name == source.reference)
+        return {"reference": f"{target.resource_type}/{_identifier(feed, target, values)}"}
+    if source.organisation is not None:
+        return {"reference": f"Organization/{source.organisation}"}
+    if source.column is None:
+        return source.constant
+    text = values.get(source.column, "")
+    return _read(feed, source, text) if text else None
+
+
+def _read(feed: Feed, source: Source, text: str) -> Any:
+    if source.code_map is not None:
+        mapped = feed.code_maps[source.code_map].get(text)
+        if mapped is None:
+            raise Invalid(f"column {source.column}: '{text}' is not in the code map '{source.code_map}'")
+        return mapped
+    if source.date is not None:
+        return _date(feed.timezone, source, text)
+    return _number(source, text) if source.number else source.prefix + text
+
+
+def _date(zone: ZoneInfo, source: Source, text: str) -> str:
+    pattern = source.date or ""
+    try:
+        parsed = datetime.strptime(text, pattern).replace(tzinfo=zone)
+    except ValueError as error:
+        raise Invalid(f"column {source.column}: '{text}' is not a date of the form {pattern}") from error
+    return parsed.isoformat() if "%H" in pattern or "%I" in pattern else parsed.date().isoformat()
+
+
+def _number(source: Source, text: str) -> Decimal | int:
+    try:
+        number = Decimal(text)
+    except InvalidOperation as error:
+        raise Invalid(f"column {source.column}: '{text}' is not a number") from error
+    if not number.is_finite() or not -20 < number.adjusted() < 20:
+        raise Invalid(f"column {source.column}: '{text}' is not a number that a measurement can have")
+    return int(number) if text.lstrip("+-").isdigit() else number
+
+
+def _set(target: dict[str, Any], path: tuple[tuple[str, int | None], ...], value: Any) -> None:
+    for position, (name, index) in enumerate(path):
+        last = position == len(path) - 1
+        if index is None:
+            if last:
+                target[name] = value
+            else:
+                target = target.setdefault(name, {})
+            continue
+        items: list[Any] = target.setdefault(name, [])
+        items.extend([None] * (index + 1 - len(items)))
+        if last:
+            items[index] = value
+        else:
+            items[index] = items[index] if items[index] is not None else {}
+            target = items[index]
+
+
+def _without_holes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_holes(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_holes(item) for item in value if item is not None]
+    return value
