@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 _NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -41,17 +42,16 @@ def assignments(settings: dict[str, str], environment: dict[str, str]) -> dict[s
     for key, value in settings.items():
         name = _NAMES[key]
         taken = {name, "UV_INDEX_URL"} if key == "index-url" else {name, name.lower()}
-        if not value.strip() or taken & environment.keys():
-            continue
-        if key == "find-links":
-            # uv ends with an error for a folder that pip would pass over in silence
-            places = [place for place in value.split() if "://" in place or os.path.isdir(place)]  # noqa: PTH112 - stays importable without the venv, one call
-            value = ",".join(places)
-        elif key in {"extra-index-url", "trusted-host"}:
-            value = " ".join(value.split())
-        if value:
-            result[name] = value
+        if not taken & environment.keys() and (text := _as_uv_reads_it(key, value)):
+            result[name] = text
     return result
+
+
+def _as_uv_reads_it(key: str, value: str) -> str:
+    if key == "find-links":
+        # uv ends with an error for a folder that pip would pass over in silence
+        return ",".join(place for place in value.split() if "://" in place or Path(place).is_dir())
+    return " ".join(value.split())
 
 
 def main() -> None:

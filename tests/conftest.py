@@ -1,18 +1,50 @@
 """Fixtures for all tests: one PostgreSQL server a run, a fresh database for each module that asks for one."""
 
+import contextlib
 import os
+import shutil
+import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
+from kanglian.embedded import EmbeddedPostgres
+
+
+_TEMPORARY = "kanglian-test-postgres-"
+
 
 @pytest.fixture(scope="session")
-def postgres_url() -> str:
-    """Address of a server on which databases may be made."""
-    return os.environ["KANGLIAN_TEST_DATABASE_URL"]
+def postgres_url() -> Iterator[str]:
+    """Address of a server on which databases may be made: KANGLIAN_TEST_DATABASE_URL, else a server for this run.
+
+    The server ends with this process, killed or not; what a killed run left on disk is removed by the next.
+    """
+    if given := os.environ.get("KANGLIAN_TEST_DATABASE_URL"):
+        yield given
+        return
+    _remove_leftovers()
+    data_dir = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-"))
+    data_dir.chmod(0o711)  # as root, PostgreSQL's own user passes through
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+        shutil.rmtree(data_dir)
+
+
+def _remove_leftovers() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
+        owner = folder.name.removeprefix(_TEMPORARY).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            with contextlib.suppress(OSError):  # another user's
+                shutil.rmtree(folder)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

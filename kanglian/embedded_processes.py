@@ -1,0 +1,87 @@
+"""Which PostgreSQL processes run on a cluster, and how to end them.
+
+They are found in /proc: every one of them has the cluster as its working folder.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT
+"""PostgreSQL's shutdown modes (https://www.postgresql.org/docs/18/server-shutdown.html)."""
+
+
+def processes_in(cluster: Path) -> list[int]:
+    """Process ids of all live PostgreSQL processes on this cluster, or on a removed folder of the same path."""
+    wanted = {str(cluster), f"{cluster} (deleted)"}
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            if str((entry / "cwd").readlink()) in wanted and _is_postgres(entry):
+                found.append(int(entry.name))
+    return found
+
+
+def _is_postgres(entry: Path) -> bool:
+    return (entry / "exe").readlink().name.removesuffix(" (deleted)") == "postgres" and not is_zombie(int(entry.name))
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether the process has ended and only waits for its parent to look."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state == "Z"
+
+
+def programs_of(pid: int) -> Path | None:
+    """The installation (the folder above bin/) that a process runs from."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().parent.parent
+    except OSError:
+        return None
+
+
+def postmaster(cluster: Path) -> tuple[int, str] | None:
+    """Process id and status ("starting", "ready", "stopping", ...) from postmaster.pid, if that process lives here."""
+    try:
+        lines = (cluster / "postmaster.pid").read_text().splitlines()
+        pid = int(lines[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    if pid not in processes_in(cluster):
+        return None
+    return pid, lines[7].strip() if len(lines) > 7 else "starting"
+
+
+def end(pid: int, cluster: Path, patience_s: float = 30.0) -> None:
+    """End a postmaster: fast shutdown, then immediate, then kill; returns when all its processes are gone."""
+    for number, wait_s in ((FAST, patience_s), (IMMEDIATE, 5.0), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if _wait_until_gone(cluster, wait_s):
+            return
+
+
+def end_all(cluster: Path) -> None:
+    """End every PostgreSQL process on this cluster, whatever postmaster.pid says; the cluster recovers from its log."""
+    for number in (IMMEDIATE, signal.SIGKILL):
+        for pid in processes_in(cluster):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if _wait_until_gone(cluster, 5.0):
+            return
+
+
+def _wait_until_gone(cluster: Path, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    while processes_in(cluster):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
