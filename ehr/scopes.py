@@ -57,5 +57,8 @@ class WriteScope:
     """True where the organisation's ServiceRequests may open the receiver's reach (consent checks its own)."""
     own_person_holders: frozenset[int] | None = None
     """For residents: only rows about these holders may be written."""
+    consents: Literal["counted", "attested", "recorded"] = "recorded"
+    """What a Consent written with this scope does: a resident's or loader's counts in full; one that an organisation's
+    feed or machine client attests opens nothing to that organisation; a clinician's is kept and decides nothing."""
     read: ReadScope | None = None
     """What the writer may see: conditional criteria match only this and the custodian's own rows."""
