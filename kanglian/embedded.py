@@ -7,7 +7,6 @@ and nowhere else. https://www.postgresql.org/docs/18/app-postgres.html
 import contextlib
 import ctypes
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -276,11 +275,6 @@ class EmbeddedPostgres:
         newest = sorted((file for file in texts if file.exists()), key=lambda file: file.stat().st_mtime)
         words = [_last_words(file.read_text(errors="replace")) for file in newest]
         return " / ".join(filter(None, words)) or f"see {self.place.logs}"
-
-
-def ended(descriptors: list[int], timeout_s: float) -> list[int]:
-    """Wait until one of the watched processes ends; returns those that did."""
-    return select.select(descriptors, [], [], timeout_s)[0]
 
 
 def _last_words(text: str) -> str:

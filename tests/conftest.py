@@ -14,7 +14,6 @@ import pytest_asyncio
 
 from kanglian.embedded import EmbeddedPostgres
 
-
 _TEMPORARY = "kanglian-test-postgres-"
 
 
