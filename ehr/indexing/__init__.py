@@ -1,29 +1,27 @@
-"""Index entries of a resource: what the search parameters of R4 extract from it."""
+"""Index entries of a resource: what the search parameters of R4 extract from it (https://hl7.org/fhir/R4/search.html).
 
-from dataclasses import dataclass, field
-from decimal import Decimal
+Token case: terms hold codes as written. Tokens of code elements are found by their implicit system too.
+"""
 
+from ehr.indexing.dates import PLATFORM_ZONE, date_range
+from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT, IndexEntries
+from ehr.indexing.extractor import Extractor
+from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
+from ehr.indexing.plan import ROW_COLUMNS, indexed_parameters
+from ehr.indexing.values import LONGEST_PREFIX, decimal_range, normalise_string
 
-@dataclass(slots=True)
-class IndexEntries:
-    """The values that one resource contributes to the index; see `ehr.keys.TermHasher` for terms.
-
-    Instants are microseconds since 1970 UTC, ranges half open [low, high). A missing bound is `MIN_INSTANT` /
-    `MAX_INSTANT`. `parameter` is `ehr.keys.parameter_number`.
-    """
-
-    terms: list[int] = field(default_factory=list)
-    dates: list[tuple[int, int, int]] = field(default_factory=list)
-    """(parameter, low_us, high_us)"""
-    numbers: list[tuple[int, Decimal, Decimal]] = field(default_factory=list)
-    """(parameter, low, high): the range that the written precision implies"""
-    quantities: list[tuple[int, int, int, int, Decimal, Decimal]] = field(default_factory=list)
-    """(parameter, hash of system|code or 0, hash of code or 0, hash of unit or 0, low, high)"""
-    code: int = 0
-    """Term of the type's main code (Observation.code: first coding, kind token, "system|code"); 0 = none."""
-    at: int | None = None
-    """Low end of the type's main clinical date (Observation.effective and its like)."""
-
-
-MIN_INSTANT = -(2**62)
-MAX_INSTANT = 2**62
+__all__ = [
+    "LONGEST_PREFIX",
+    "MAIN_CODE",
+    "MAIN_DATE",
+    "MAX_INSTANT",
+    "MIN_INSTANT",
+    "PLATFORM_ZONE",
+    "ROW_COLUMNS",
+    "Extractor",
+    "IndexEntries",
+    "date_range",
+    "decimal_range",
+    "indexed_parameters",
+    "normalise_string",
+]

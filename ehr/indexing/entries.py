@@ -1,0 +1,30 @@
+"""What a resource contributes to the index."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+
+@dataclass(slots=True)
+class IndexEntries:
+    """The values that one resource contributes to the index; see `ehr.keys.TermHasher` for terms.
+
+    Instants are microseconds since 1970 UTC, ranges half open [low, high). A missing bound is `MIN_INSTANT` /
+    `MAX_INSTANT`, of numbers Decimal("-Infinity") / Decimal("Infinity"). `parameter` is `ehr.keys.parameter_number`.
+    """
+
+    terms: list[int] = field(default_factory=list)
+    dates: list[tuple[int, int, int]] = field(default_factory=list)
+    """(parameter, low_us, high_us)"""
+    numbers: list[tuple[int, Decimal, Decimal]] = field(default_factory=list)
+    """(parameter, low, high), both included: a number is the point low = high, a Range its two ends"""
+    quantities: list[tuple[int, int, int, int, Decimal, Decimal]] = field(default_factory=list)
+    """(parameter, term of "system|code", term of the code, term of the unit, low, high); 0 where absent, terms of kind
+    "token", bounds as in `numbers`"""
+    code: int = 0
+    """Term of the type's main code (`MAIN_CODE`: first coding, kind token, "system|code"); 0 = none."""
+    at: int | None = None
+    """Low end of the type's main clinical date (`MAIN_DATE`); None where it is absent."""
+
+
+MIN_INSTANT = -(2**62)
+MAX_INSTANT = 2**62

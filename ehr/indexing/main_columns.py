@@ -1,0 +1,71 @@
+"""Which search parameter the columns `code` and `at` of a row stand for, by resource type.
+
+`code` is the term of the first coding only, so it answers a search alone only where the type's resources carry one
+coding; `at` is the low end of the first value.
+"""
+
+from collections.abc import Mapping
+
+MAIN_CODE: Mapping[str, str] = {
+    "AllergyIntolerance": "code",
+    "CarePlan": "category",
+    "ChargeItem": "code",
+    "Composition": "type",
+    "Condition": "code",
+    "Device": "type",
+    "DiagnosticReport": "code",
+    "DocumentReference": "type",
+    "Encounter": "type",
+    "Immunization": "vaccine-code",
+    "List": "code",
+    "Medication": "code",
+    "MedicationAdministration": "code",
+    "MedicationDispense": "code",
+    "MedicationRequest": "code",
+    "MedicationStatement": "code",
+    "Observation": "code",
+    "Procedure": "code",
+    "ServiceRequest": "code",
+    "Specimen": "type",
+    "Task": "code",
+}
+
+MAIN_DATE: Mapping[str, str] = {
+    "AllergyIntolerance": "date",
+    "Appointment": "date",
+    "AuditEvent": "date",
+    "CarePlan": "date",
+    "CareTeam": "date",
+    "Claim": "created",
+    "ClinicalImpression": "date",
+    "Communication": "sent",
+    "Composition": "date",
+    "Condition": "onset-date",
+    "Consent": "date",
+    "DeviceRequest": "authored-on",
+    "DiagnosticReport": "date",
+    "DocumentReference": "date",
+    "Encounter": "date",
+    "EpisodeOfCare": "date",
+    "ExplanationOfBenefit": "created",
+    "FamilyMemberHistory": "date",
+    "Flag": "date",
+    "Goal": "start-date",
+    "ImagingStudy": "started",
+    "Immunization": "date",
+    "List": "date",
+    "Media": "created",
+    "MedicationAdministration": "effective-time",
+    "MedicationDispense": "whenhandedover",
+    "MedicationRequest": "authoredon",
+    "MedicationStatement": "effective",
+    "Observation": "date",
+    "Procedure": "date",
+    "Provenance": "recorded",
+    "QuestionnaireResponse": "authored",
+    "RiskAssessment": "date",
+    "ServiceRequest": "authored",
+    "Slot": "start",
+    "Specimen": "collected",
+    "Task": "authored-on",
+}

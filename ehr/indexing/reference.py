@@ -1,0 +1,106 @@
+"""Reference and uri parameters to terms (https://hl7.org/fhir/R4/search.html#reference, #uri)."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from ehr.definitions import is_resource_type
+from ehr.indexing.entries import IndexEntries
+from ehr.indexing.plan import Leaf
+from ehr.indexing.token import Term
+from ehr.keys import row_key
+
+_LOCAL = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
+_TYPED = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/[^/]+(?:/_history/[^/]+)?")
+
+Target = tuple[str, str, int]
+"""Type, id and row key of a resource of ours."""
+
+
+class References:
+    """Reads reference strings; `base_url` is the platform's own FHIR base, whose absolute URLs are ours."""
+
+    def __init__(self, base_url: str | None) -> None:
+        """Take the base with or without a slash at its end."""
+        self._base = None if base_url is None else base_url.rstrip("/") + "/"
+        self.target: Callable[[str], Target | None] = lru_cache(maxsize=65_536)(self._target)
+
+    def _target(self, text: str) -> Target | None:
+        if self._base is not None:
+            text = text.removeprefix(self._base)
+        match = _LOCAL.fullmatch(text)
+        if match is None or not is_resource_type(match[1]):
+            return None
+        return match[1], match[2], row_key(match[1], match[2])
+
+    def type_of(self, reference: dict[str, Any]) -> str | None:
+        """The type of the target as far as the reference tells."""
+        text = reference.get("reference")
+        target = self.target(text) if text is not None else None
+        if target is not None:
+            return target[0]
+        named = reference.get("type")
+        if named is not None:
+            return str(named)
+        match = _TYPED.fullmatch(text) if text is not None else None
+        return match[1] if match is not None and is_resource_type(match[1]) else None
+
+
+def reference_leaf(
+    term: Term, salt: int, references: References, type_name: str, wanted: str | None = None
+) -> Leaf | None:
+    """The leaf for values of a type; `wanted` restricts references to one target type."""
+    if type_name in {"canonical", "uri", "url", "oid", "uuid"}:
+        return uri_leaf(term)
+    present = term("present", "")
+    types: dict[str, int] = {}
+
+    def reference(value: Any, sink: IndexEntries) -> None:
+        if wanted is not None and references.type_of(value) != wanted:
+            return
+        terms = sink.terms
+        terms.append(present)
+        text = value.get("reference")
+        if text is not None:
+            target = references.target(text)
+            if target is None:
+                terms.append(term("uri", text))
+            else:
+                terms.append(target[2] ^ salt)
+            named = references.type_of(value) if target is None else target[0]
+            if named is not None:
+                if named not in types:
+                    types[named] = term("type", named)
+                terms.append(types[named])
+        identifier = value.get("identifier")
+        if identifier is not None:
+            terms += _identified(identifier)
+
+    def _identified(identifier: dict[str, Any]) -> list[int]:
+        number, system = identifier.get("value"), identifier.get("system")
+        if number is None:
+            return []
+        return [term("identifier", number), term("identifier", f"{system or ''}|{number}")]
+
+    def resource(value: Any, sink: IndexEntries) -> None:
+        named, local_id = value.get("resourceType"), value.get("id")
+        if is_resource_type(named) and local_id is not None and wanted in {None, named}:
+            sink.terms += (present, row_key(named, local_id) ^ salt, term("type", named))
+
+    if type_name == "Reference":
+        return reference
+    return resource if is_resource_type(type_name) or type_name == "Resource" else None
+
+
+def uri_leaf(term: Term) -> Leaf:
+    """The leaf for uri, url and canonical; a canonical with a version is found without it too."""
+    present = term("present", "")
+
+    def leaf(value: Any, sink: IndexEntries) -> None:
+        sink.terms += (present, term("uri", value))
+        bare, bar, _ = value.partition("|")
+        if bar:
+            sink.terms.append(term("uri", bare))
+
+    return leaf

@@ -1,0 +1,53 @@
+"""String parameters to terms (https://hl7.org/fhir/R4/search.html#string)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ehr.indexing.entries import IndexEntries
+from ehr.indexing.plan import Leaf
+from ehr.indexing.token import CACHED_VALUES, Term
+from ehr.indexing.values import grams, normalise_string, prefixes
+
+_PARTS = {
+    "HumanName": ("family", "given", "prefix", "suffix", "text"),
+    "Address": ("line", "city", "district", "state", "postalCode", "country", "text"),
+    "CodeableConcept": ("text",),
+    "Annotation": ("text",),
+}
+
+
+def texts_of(value: Any, type_name: str) -> Iterator[str]:
+    """The strings that a value of a type is searched by, each for itself."""
+    if type(value) is str:
+        yield value
+        return
+    for part in _PARTS.get(type_name, ()):
+        found = value.get(part)
+        if type(found) is list:
+            yield from (text for text in found if text is not None)
+        elif found is not None:
+            yield found
+
+
+def string_leaf(term: Term, type_name: str) -> Leaf | None:
+    """The leaf for values of a type; None where it has no strings."""
+    if type_name not in _PARTS and not type_name[0].islower():
+        return None
+    present = term("present", "")
+    cache: dict[str, tuple[int, ...]] = {}
+
+    def terms_of(text: str) -> tuple[int, ...]:
+        if len(cache) >= CACHED_VALUES:
+            cache.clear()
+        normalised = normalise_string(text)
+        found = [present, term("exact", text)]
+        found += [term("prefix", prefix) for prefix in prefixes(normalised)]
+        found += [term("gram", gram) for gram in grams(normalised)]
+        cache[text] = tuple(found)
+        return cache[text]
+
+    def leaf(value: Any, sink: IndexEntries) -> None:
+        for text in texts_of(value, type_name):
+            sink.terms += cache.get(text) or terms_of(text)
+
+    return leaf

@@ -1,0 +1,119 @@
+"""Token parameters to terms (https://hl7.org/fhir/R4/search.html#token)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ehr.definitions import codes_of
+from ehr.indexing.entries import IndexEntries
+from ehr.indexing.plan import Leaf
+from ehr.indexing.values import normalise_string, prefixes
+
+CACHED_VALUES = 20_000
+"""Codings whose terms a parameter remembers; coded values repeat."""
+
+Term = Callable[[str, str], int]
+"""(kind, value) to the term of one parameter."""
+
+
+class TokenLeaves:
+    """Makes leaves for the types that a token parameter may select."""
+
+    def __init__(self, term: Term, value_set: str | None) -> None:
+        """Take the terms of one parameter, and the value set of a code's required binding."""
+        self._term = term
+        self._present = term("present", "")
+        self._cache: dict[Any, tuple[int, ...]] = {}
+        self._systems: dict[str, list[str]] = {}
+        for system, code in (codes_of(value_set) if value_set is not None else None) or ():
+            self._systems.setdefault(code, []).append(system)
+
+    def leaf(self, type_name: str) -> Leaf | None:
+        """The leaf for values of a type; None where tokens cannot be made of it."""
+        if type_name == "CodeableConcept":
+            return self._concept
+        if type_name == "Coding":
+            return self._coding
+        if type_name == "Identifier":
+            return self._identifier
+        if type_name == "ContactPoint":
+            return self._contact
+        return self._primitive if type_name[0].islower() else None
+
+    def _remembered(self, key: Any, terms: list[int]) -> tuple[int, ...]:
+        if len(self._cache) >= CACHED_VALUES:
+            self._cache.clear()
+        found = self._cache[key] = (*dict.fromkeys(terms), self._present)
+        return found
+
+    def _pair(self, system: str | None, value: str) -> list[int]:
+        term = self._term
+        if system is None:
+            return [term("token", value), term("token", f"|{value}")]
+        return [term("token", value), term("token", f"{system}|{value}"), term("token", f"{system}|")]
+
+    def _text(self, text: str) -> list[int]:
+        return [self._term("text", prefix) for prefix in prefixes(normalise_string(text))]
+
+    def _concept(self, value: Any, sink: IndexEntries) -> None:
+        for coding in value.get("coding", ()):
+            self._coding(coding, sink)
+        text = value.get("text")
+        if text is not None:
+            sink.terms += self._cache.get(text) or self._remembered(text, self._text(text))
+
+    def _coding(self, value: Any, sink: IndexEntries) -> None:
+        key = (value.get("system"), value.get("code"), value.get("display"))
+        terms = self._cache.get(key)
+        if terms is None:
+            terms = self._remembered(key, self._coding_terms(*key))
+        sink.terms += terms
+
+    def _coding_terms(self, system: str | None, code: str | None, display: str | None) -> list[int]:
+        terms = self._pair(system, code) if code is not None else []
+        if code is None and system is not None:
+            terms.append(self._term("token", f"{system}|"))
+        return terms + (self._text(display) if display is not None else [])
+
+    def _identifier(self, value: Any, sink: IndexEntries) -> None:
+        text = value.get("type", {}).get("text")
+        if text is not None:
+            sink.terms += self._cache.get(text) or self._remembered(text, self._text(text))
+        system, number = value.get("system"), value.get("value")
+        if number is not None:
+            sink.terms += self._pair(system, number)
+            sink.terms.append(self._present)
+        elif system is not None:
+            sink.terms += (self._term("token", f"{system}|"), self._present)
+
+    def _contact(self, value: Any, sink: IndexEntries) -> None:
+        number = value.get("value")
+        if number is not None:
+            sink.terms += (*self._pair(None, number), self._present)
+
+    def _primitive(self, value: Any, sink: IndexEntries) -> None:
+        terms = self._cache.get(value)
+        if terms is None:
+            text = ("true" if value else "false") if type(value) is bool else str(value)
+            found = self._pair(None, text)
+            found += [self._term("token", f"{system}|{text}") for system in self._systems.get(text, ())]
+            terms = self._remembered(value, found)
+        sink.terms += terms
+
+
+def main_code(term: Term, type_name: str) -> Leaf | None:
+    """A leaf that sets `IndexEntries.code` from the first coding of the first value."""
+
+    def first_coding(value: Any, sink: IndexEntries) -> None:
+        codings = value.get("coding") if type_name == "CodeableConcept" else [value]
+        if sink.code or not codings or codings[0].get("code") is None:
+            return
+        key = (codings[0].get("system") or "", codings[0]["code"])
+        found = cache.get(key)
+        if found is None:
+            if len(cache) >= CACHED_VALUES:
+                cache.clear()
+            found = cache[key] = term("token", f"{key[0]}|{key[1]}")
+        sink.code = found
+
+    cache: dict[tuple[str, str], int] = {}
+    return first_coding if type_name in {"CodeableConcept", "Coding"} else None
