@@ -156,11 +156,11 @@ def _sort(expressions: tuple[Expression, ...], compiled: Compile, _: bool) -> St
                 mine = [left] if key is None else key([left], environment)
                 others = [right] if key is None else key([right], environment)
                 if not mine or not others:
-                    order = bool(mine) - bool(others)
+                    order = bool(mine) - bool(others)  # what has no key comes first, in both directions
                 else:
-                    order = ordered(mine, others, "sort()") or 0
+                    order = (ordered(mine, others, "sort()") or 0) * sign
                 if order:
-                    return order * sign
+                    return order
             return 0
 
         return sorted(items, key=cmp_to_key(compare))

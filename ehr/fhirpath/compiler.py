@@ -91,6 +91,9 @@ class _Compiler:
             if model.is_known(name):
                 return _typed_root(name, strict=strict)
             return lambda this, _environment: _children(this, name, strict=strict)
+        if strict and isinstance(node.source, TypeTest) and node.source.operator == "as":
+            if name not in model.children(node.source.type_name):
+                raise FhirPathError(f"FHIRPath: {node.source.type_name} has no element {name}")
         source = self.closure(node.source)
         return lambda this, environment: _children(source(this, environment), name, strict=strict)
 
@@ -171,12 +174,14 @@ def _children(items: list[Item], name: str, *, strict: bool) -> list[Item]:
         if only is not None:
             return only
     found: list[Item] = []
+    known = not items
     for item in items:
         below = child_nodes(item, name) if type(item) is Node else None
-        if below:
+        if below is not None:
             found += below
-        elif strict and below is None:
-            raise FhirPathError(f"FHIRPath: there is no element {name}")
+            known = True
+    if strict and not known:
+        raise FhirPathError(f"FHIRPath: there is no element {name}")
     return found
 
 

@@ -54,12 +54,16 @@ class TokenLeaves:
     def _text(self, text: str) -> list[int]:
         return [self._term("text", prefix) for prefix in prefixes(normalise_string(text))]
 
+    def _text_terms(self, text: str) -> tuple[int, ...]:
+        key = ("text", text)
+        return self._cache.get(key) or self._remembered(key, self._text(text))
+
     def _concept(self, value: Any, sink: IndexEntries) -> None:
         for coding in value.get("coding", ()):
             self._coding(coding, sink)
         text = value.get("text")
         if text is not None:
-            sink.terms += self._cache.get(text) or self._remembered(text, self._text(text))
+            sink.terms += self._text_terms(text)
 
     def _coding(self, value: Any, sink: IndexEntries) -> None:
         key = (value.get("system"), value.get("code"), value.get("display"))
@@ -77,7 +81,7 @@ class TokenLeaves:
     def _identifier(self, value: Any, sink: IndexEntries) -> None:
         text = value.get("type", {}).get("text")
         if text is not None:
-            sink.terms += self._cache.get(text) or self._remembered(text, self._text(text))
+            sink.terms += self._text_terms(text)
         system, number = value.get("system"), value.get("value")
         if number is not None:
             sink.terms += self._pair(system, number)
@@ -91,12 +95,12 @@ class TokenLeaves:
             sink.terms += (*self._pair(None, number), self._present)
 
     def _primitive(self, value: Any, sink: IndexEntries) -> None:
-        terms = self._cache.get(value)
+        text = ("true" if value else "false") if type(value) is bool else str(value)
+        terms = self._cache.get(text)
         if terms is None:
-            text = ("true" if value else "false") if type(value) is bool else str(value)
             found = self._pair(None, text)
             found += [self._term("token", f"{system}|{text}") for system in self._systems.get(text, ())]
-            terms = self._remembered(value, found)
+            terms = self._remembered(text, found)
         sink.terms += terms
 
 
