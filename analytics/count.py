@@ -92,6 +92,15 @@ class Counter:
         self._connection = duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "1GB"})
         self._attach(files.folder, self._manifest)
 
+    @property
+    def refreshed_at(self) -> str | None:
+        """When the files were refreshed, as an ISO instant; None before the first refresh."""
+        return self._manifest.refreshed_at
+
+    def interrupt(self) -> None:
+        """End a count that is running in another thread."""
+        self._connection.interrupt()
+
     def close(self) -> None:
         """Free DuckDB's memory."""
         self._connection.close()

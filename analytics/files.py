@@ -5,9 +5,11 @@ sees either the state before a refresh or the one after it.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -15,7 +17,8 @@ import pyarrow.parquet as pq
 class Manifest(msgspec.Struct):
     """What the folder holds: change-log position, parts by resource type, the people snapshot, the gazetteer."""
 
-    position: int = 0
+    transaction: int = 0
+    sequence: int = 0
     number: int = 0
     parts: dict[str, list[str]] = msgspec.field(default_factory=dict)
     people: str | None = None
@@ -45,6 +48,14 @@ class AnalyticsFiles:
         pq.write_table(table, path, compression="zstd")
         _sync(path)
         return path.name
+
+    def newest_rows(self, names: Sequence[str], schema: pa.Schema) -> pa.Table:
+        """The newest state of each row in some parts, later sequences winning."""
+        table = pa.concat_tables([pq.read_table(self.folder / name, schema=schema) for name in names])
+        ordered = table.sort_by([("row", "ascending"), ("sequence", "ascending")])
+        rows = ordered.column("row").to_numpy()
+        last = np.append(rows[1:] != rows[:-1], len(rows) > 0) if len(rows) else np.array([], dtype=bool)
+        return ordered.filter(pa.array(last))
 
     def commit(self, manifest: Manifest) -> None:
         """Make `manifest` the current one, then remove files that it no longer names."""

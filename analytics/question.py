@@ -105,6 +105,8 @@ class Question(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     count: Literal["persons", "events"] = "persons"
     numerator: Conditions | None = None
     period: Period | None = None
+    project: str = ""
+    """The research project or duty that the question serves; written to the audit."""
 
 
 def read_question(data: bytes) -> Question:
