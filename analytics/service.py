@@ -54,11 +54,7 @@ class AnalyticsService:
         """
         note = _note(text, caller, trace, "")
         try:
-            if not caller.roles & _ASKERS:
-                raise Forbidden("Population questions are for researchers and health officers.")
-            question = read_question(text)
-            if not question.project.strip():
-                raise Invalid("the question names no 'project'")
+            question = _permitted(text, caller)
             note = _note(text, caller, trace, question.project)
             answer = await self._counted(question)
         except (Forbidden, Invalid, TooCostly):
@@ -78,6 +74,15 @@ class AnalyticsService:
             finally:
                 counter.close()
         return Answer(question, tuple(control(cell) for cell in cells), counter.refreshed_at)
+
+
+def _permitted(text: bytes, caller: Caller) -> Question:
+    if not caller.roles & _ASKERS:
+        raise Forbidden("Population questions are for researchers and health officers.")
+    question = read_question(text)
+    if not question.project.strip():
+        raise Invalid("the question names no 'project'")
+    return question
 
 
 def _note(text: bytes, caller: Caller, trace: str, project: str) -> AuditNote:
