@@ -1,0 +1,112 @@
+"""Literal references: what type they name, and whether that type may stand there (https://hl7.org/fhir/R4/references.html).
+
+Whether the target exists is not looked at, since that would tell of rows that the caller may not see; except for
+references into `contained`, which stay within the resource.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ehr.definitions import RESOURCE_TYPES
+from ehr.validation.report import Place, Scope
+
+_TYPES = "|".join(RESOURCE_TYPES)
+_typed = re.compile(
+    rf"(?:https?://[^\s?#]*/|/)?(?P<type>{_TYPES})"
+    r"(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?(?:#[^\s]*)?|\?[^\s]*)"
+).fullmatch
+_RESOURCE_TYPES = frozenset(RESOURCE_TYPES)
+_ANY = ("Resource",)
+
+
+def type_of_reference(reference: str, scope: Scope) -> str | None:
+    """The resource type that a literal reference names by its form, or through `contained` or the Bundle around it."""
+    if found := _typed(reference):
+        return found["type"]
+    if reference.startswith("#"):
+        return scope.contained.get(reference[1:])
+    return scope.targets.get(reference) if scope.targets else None
+
+
+def check_reference(node: Mapping[str, Any], targets: tuple[str, ...], place: Place, scope: Scope) -> None:
+    """Report what is wrong with one Reference whose element allows the resource types `targets`."""
+    reference, stated = node.get("reference"), node.get("type")
+    named = None
+    if type(reference) is str:
+        named = type_of_reference(reference, scope)
+        if reference[:1] == "#" and named is None and not _names_container(reference, scope):
+            problem = f"ref-1: The reference {reference[:100]!r} points to no contained resource"
+            scope.report.add((place, "reference"), "invariant", problem)
+    if type(stated) is str:
+        if stated not in _RESOURCE_TYPES and ":" not in stated:
+            scope.report.add((place, "type"), "code-invalid", f"{stated[:100]!r} is no resource type of R4")
+        elif named is not None and named != stated and ":" not in stated:
+            problem = f"The reference is to a {named}, but its type says {stated}"
+            scope.report.add(place, "structure", problem)
+        named = named or (stated if stated in _RESOURCE_TYPES else None)
+    if named is not None and targets and targets != _ANY and named not in targets:
+        problem = f"A reference to {named} may not stand here, only to {', '.join(targets)}"
+        scope.report.add(place, "structure", problem)
+
+
+def _names_container(reference: str, scope: Scope) -> bool:
+    """Whether "#" stands in a contained resource, where it means the resource around it."""
+    return reference == "#" and scope.resource is not scope.root
+
+
+def contained_types(resource: Mapping[str, Any]) -> dict[str, str]:
+    """The types of a resource's contained resources by id, as far as they can be read."""
+    contained = resource.get("contained")
+    found: dict[str, str] = {}
+    for inner in contained if type(contained) is list else ():
+        if type(inner) is dict and type(inner.get("id")) is str and type(inner.get("resourceType")) is str:
+            found[inner["id"]] = inner["resourceType"]
+    return found
+
+
+def bundle_targets(bundle: Mapping[str, Any]) -> dict[str, str]:
+    """The types of a Bundle's entries by fullUrl, as far as they can be read."""
+    entries = bundle.get("entry")
+    found: dict[str, str] = {}
+    for entry in entries if type(entries) is list else ():
+        if type(entry) is dict and type(entry.get("fullUrl")) is str and type(entry.get("resource")) is dict:
+            kind = entry["resource"].get("resourceType")
+            if type(kind) is str:
+                found[entry["fullUrl"]] = kind
+    return found
+
+
+def unreferenced_contained(resource: Mapping[str, Any]) -> list[int]:
+    """The positions of contained resources that nothing refers to and that refer to nothing around them (dom-3)."""
+    contained = resource.get("contained")
+    if type(contained) is not list or not contained:
+        return []
+    used: set[str] = set()
+    for key, value in resource.items():
+        if key != "contained":
+            _collect_local(value, used)
+    referring = []
+    for inner in contained:
+        own: set[str] = set()
+        _collect_local(inner, own)
+        referring.append("#" in own)
+        used |= own
+    return [
+        position
+        for position, inner in enumerate(contained)
+        if type(inner) is dict and f"#{inner.get('id')}" not in used and not referring[position]
+    ]
+
+
+def _collect_local(value: Any, found: set[str]) -> None:
+    """Add every text within a JSON value that starts with "#": references, canonicals and URIs into the resource."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) is dict:
+            stack.extend(item.values())
+        elif type(item) is list:
+            stack.extend(item)
+        elif type(item) is str and item[:1] == "#":
+            found.add(item)
