@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import asyncpg
 
@@ -53,3 +53,14 @@ class Projection(Protocol):
 
     async def in_transaction(self, connection: asyncpg.Connection, changes: Sequence[Change]) -> None:
         """Fill in `change.access` and write the projection's own tables, before the rows themselves are written."""
+
+
+@runtime_checkable
+class PeopleProjection(Protocol):
+    """A projection that also keeps something per person (consent classes): told when people were linked or parted."""
+
+    async def people_changed(self, connection: asyncpg.Connection, persons: Sequence[int]) -> None:
+        """Recompute what is kept for these persons; `holder_person` already says who they are now.
+
+        After a merge the strictest holds until reviewed (`person.under_review`).
+        """

@@ -12,7 +12,7 @@ from ehr.row_filter import RowFilter
 Interaction = Literal["create", "read", "update", "delete", "search"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ReadScope:
     """What one caller, for one purpose, may see, as decided at one policy epoch.
 

@@ -7,9 +7,20 @@ are row keys of Patients, organisations are `ehr.keys.organisation_key`.
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSON, JSONB
+from sqlalchemy.types import UserDefinedType
 
 metadata = sa.MetaData()
+
+
+class TransactionId(UserDefinedType[int]):
+    """PostgreSQL's xid8: the 64-bit number of the transaction that wrote the row."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Name the type for DDL."""
+        return "xid8"
 
 
 def _access_columns() -> list[sa.Column[Any]]:
@@ -40,6 +51,8 @@ resource = sa.Table(
     sa.Column("body", BYTEA, comment="zstd of the JSON as it is served; null when deleted"),
     sa.Column("terms", ARRAY(sa.BigInteger), nullable=False),
     _access_columns()[1],
+    sa.Column("last_version", sa.Integer, nullable=False, comment="highest version number given, history included"),
+    sa.Column("order_key", sa.Text(collation="C"), comment="ehr.store.operations.OrderKey of the message, DESIGN 4.7"),
     sa.Index("resource_terms", "terms", postgresql_using="gin"),
     sa.Index("resource_holder", "holder", "type", "code", "at"),
     sa.Index("resource_updated", "type", "last_updated", "key"),
@@ -102,8 +115,8 @@ index_quantity = sa.Table(
 change_log = sa.Table(
     "change_log",
     metadata,
+    sa.Column("transaction", TransactionId, primary_key=True, server_default=sa.text("pg_current_xact_id()")),
     sa.Column("sequence", sa.BigInteger, sa.Identity(), primary_key=True),
-    sa.Column("transaction", sa.Text, nullable=False, comment="xid8 as PostgreSQL type, see migration"),
     sa.Column("key", sa.BigInteger, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("type", sa.SmallInteger, nullable=False),
@@ -126,6 +139,16 @@ consent_class = sa.Table(
     sa.Column("class", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("digest", BYTEA, nullable=False, unique=True),
     sa.Column("rules", JSONB, nullable=False, comment="normalised consents, immutable; class 0 = no consent"),
+)
+
+consent_rule = sa.Table(
+    "consent_rule",
+    metadata,
+    sa.Column("consent", sa.BigInteger, primary_key=True, autoincrement=False, comment="row key of the Consent"),
+    sa.Column("holder", sa.BigInteger, nullable=False, index=True),
+    sa.Column("consent_id", sa.Text(collation="C"), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("rules", JSONB, nullable=False, comment="the Consent in force, normalised; classes are made of these"),
 )
 
 person = sa.Table(
@@ -158,6 +181,18 @@ identity_claim = sa.Table(
     metadata,
     sa.Column("digest", BYTEA, primary_key=True, comment="keyed hash of identity number, birth date and sex"),
     sa.Column("holder", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Index("identity_claim_holder", "holder"),
+)
+
+person_merge = sa.Table(
+    "person_merge",
+    metadata,
+    sa.Column("survivor", sa.BigInteger, primary_key=True, autoincrement=False, comment="holder"),
+    sa.Column("retired", sa.BigInteger, primary_key=True, autoincrement=False, comment="holder"),
+    sa.Column("at", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
+    sa.Column("source", sa.Text, nullable=False, comment="trace of the A40, or who decided"),
+    sa.Index("person_merge_retired", "retired"),
+    comment="Links between holders beside the identity claims; an unmerge deletes its row",
 )
 
 restamp = sa.Table(
@@ -196,19 +231,19 @@ emergency = sa.Table(
 audit_row = sa.Table(
     "audit_row",
     metadata,
+    sa.Column("transaction", TransactionId, primary_key=True, server_default=sa.text("pg_current_xact_id()")),
     sa.Column("sequence", sa.BigInteger, sa.Identity(), primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
-    sa.Column("transaction", sa.Text, nullable=False, comment="xid8 as PostgreSQL type, see migration"),
     sa.Column("action", sa.CHAR(1), nullable=False, comment="BALP: C R U D E"),
     sa.Column("outcome", sa.SmallInteger, nullable=False, comment="0 success, 4 refused or not found, 8 failure"),
-    sa.Column("persons", ARRAY(sa.BigInteger), nullable=False, comment="persons whose rows were in the answer"),
     sa.Column(
-        "entry",
-        JSONB,
+        "holders",
+        ARRAY(sa.BigInteger),
         nullable=False,
-        comment="actor, organisation, purpose, reason, interaction, query, entities, decision, policy, trace",
+        comment="source Patients whose rows were in the answer; immutable, persons follow through holder_person",
     ),
-    sa.Index("audit_row_persons", "persons", postgresql_using="gin"),
+    sa.Column("entry", JSON, nullable=False, comment="ehr.audit_note.AuditNote as JSON text, hashed as it stands"),
+    sa.Index("audit_row_holders", "holders", postgresql_using="gin"),
 )
 
 audit_seal = sa.Table(
@@ -216,7 +251,9 @@ audit_seal = sa.Table(
     metadata,
     sa.Column("seal", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("horizon", TransactionId, nullable=False, comment="every transaction below it is sealed"),
     sa.Column("members", ARRAY(sa.BigInteger), nullable=False, comment="sequences of audit_row in sealed order"),
+    sa.Column("leaves", BYTEA, nullable=False, comment="SHA-256 of each member, 32 bytes each, in the same order"),
     sa.Column("hash", BYTEA, nullable=False, comment="SHA-256 over the previous hash and the leaves"),
 )
 

@@ -1,0 +1,45 @@
+"""Bodies of stored versions: zstd (RFC 8878) with trained dictionaries, numbered in the row, never changed once used.
+
+Level 3 with a dictionary of 64 KiB: 7.7 times smaller in 4 us, opened in 1.5 us (scripts/train_dictionary.py).
+"""
+
+from functools import cache
+from pathlib import Path
+
+import zstandard
+
+NEWEST_DICTIONARY = 1
+_LEVEL = 3
+_FOLDER = Path(__file__).parent / "dictionaries"
+
+
+@cache
+def _dictionary(number: int) -> zstandard.ZstdCompressionDict | None:
+    if number == 0:
+        return None
+    dictionary = zstandard.ZstdCompressionDict((_FOLDER / f"{number}.zstd_dictionary").read_bytes())
+    dictionary.precompute_compress(level=_LEVEL)
+    return dictionary
+
+
+@cache
+def _compressor() -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(
+        dict_data=_dictionary(NEWEST_DICTIONARY), level=_LEVEL, write_checksum=False, write_dict_id=False
+    )
+
+
+@cache
+def _decompressor(number: int) -> zstandard.ZstdDecompressor:
+    dictionary = _dictionary(number)
+    return zstandard.ZstdDecompressor(dict_data=dictionary) if dictionary else zstandard.ZstdDecompressor()
+
+
+def pack_body(body: bytes) -> bytes:
+    """Compress the JSON of one version with the newest dictionary (`NEWEST_DICTIONARY` goes into the row)."""
+    return _compressor().compress(body)
+
+
+def open_body(body: bytes, dictionary: int) -> bytes:
+    """Give back the JSON bytes exactly as they were packed."""
+    return _decompressor(dictionary).decompress(body)

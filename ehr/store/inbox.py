@@ -1,0 +1,200 @@
+"""The inbox: messages are durable here before they are acknowledged, and stay until their records are written.
+
+A duplicate (same feed, sender, control id and content) is stored once and gets the stored answer again (DESIGN 4.7).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import asyncpg
+import msgspec
+
+from ehr.errors import NotFound
+from ehr.store.clock import now_us
+from ehr.store.coalescing import Coalescer
+from ehr.store.database import database_errors
+from ehr.store.operations import Settlement
+
+_MOST_MESSAGES = 512
+_MOST_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class InboxMessage:
+    """A message as received. `content` is its SHA-256; `answer` the acknowledgement that it will get."""
+
+    feed: str
+    custodian: str
+    sender: str
+    control_id: str
+    content: bytes
+    trace: str
+    message_type: str
+    body: bytes
+    answer: bytes | None = None
+    state: str = "waiting"
+    cause: str | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What became of a message: its row, and whether it was there before (then `answer` is the stored one)."""
+
+    inbox: int
+    answer: bytes | None
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A message as kept."""
+
+    inbox: int
+    feed: str
+    custodian: str
+    sender: str
+    control_id: str
+    trace: str
+    message_type: str
+    received_at_us: int
+    state: str
+    cause: str | None
+    place: str | None
+    attempts: int
+    body: bytes
+
+
+@dataclass(slots=True, eq=False)
+class _Arrival:
+    message: InboxMessage
+    future: "asyncio.Future[Acceptance]"
+    weight: int = field(default=1)
+
+
+_ACCEPT = """with given as (
+  select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[],
+    $8::bytea[], $9::bytea[], $10::text[], $11::text[], $12::text[]) with ordinality
+    as g(feed, custodian, sender, control_id, content, trace, message_type, body, answer, state, cause, place, n)
+), added as (
+  insert into inbox (feed, custodian, sender, control_id, content, trace, message_type, received_at, body, answer,
+    state, cause, place)
+  select feed, custodian, sender, control_id, content, trace, message_type, $13::bigint, body, answer, state, cause,
+    place from given order by n
+  on conflict on constraint inbox_duplicate do nothing returning inbox, feed, sender, control_id, content
+)
+select g.n, a.inbox, min(g.n) over (partition by a.inbox) as first from given g
+join added a using (feed, sender, control_id, content)"""
+
+_STORED = """select g.n, i.inbox, i.answer from
+  unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::integer[]) as g(feed, sender, control_id, content, n)
+  join inbox i using (feed, sender, control_id, content)"""
+
+_COLUMNS = (
+    "inbox, feed, custodian, sender, control_id, trace, message_type, received_at, state, cause, place, attempts, body"
+)
+
+
+_KEY = ("feed", "sender", "control_id", "content")
+_STORED_FIELDS = (
+    *("feed", "custodian", "sender", "control_id", "content", "trace", "message_type"),
+    *("body", "answer", "state", "cause", "place"),
+)
+
+
+class Inbox:
+    """The inbox of one database; `accept` calls that come together share a commit."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        """Take the write pool."""
+        self._pool = pool
+        self._queue: Coalescer[_Arrival] = Coalescer(self._serve, most=_MOST_BYTES, patience_s=0.05)
+
+    async def close(self) -> None:
+        """Store what waits, then take no more."""
+        await self._queue.close()
+
+    async def accept(self, messages: Sequence[InboxMessage]) -> list[Acceptance]:
+        """Store messages; they are durable when this returns.
+
+        Raises:
+            Unavailable: the database is down or full: give no answer and close the connection.
+        """
+        loop = asyncio.get_running_loop()
+        arrivals = [
+            _Arrival(message, loop.create_future(), max(len(message.body), _MOST_BYTES // _MOST_MESSAGES))
+            for message in messages
+        ]
+        await asyncio.gather(*(self._queue.submit(arrival) for arrival in arrivals))
+        return [arrival.future.result() for arrival in arrivals]
+
+    async def _serve(self, batch: list[_Arrival]) -> None:
+        messages = [arrival.message for arrival in batch]
+        columns = [[getattr(message, name) for message in messages] for name in _STORED_FIELDS]
+        with database_errors():
+            async with self._pool.acquire() as connection:
+                added = await connection.fetch(_ACCEPT, *columns, now_us())
+                answers: dict[int, Acceptance] = {}
+                for row in added:
+                    duplicate = row["n"] != row["first"]
+                    answer = messages[row["first"] - 1].answer
+                    answers[row["n"] - 1] = Acceptance(row["inbox"], answer, duplicate=duplicate)
+                known = [place for place in range(len(messages)) if place not in answers]
+                if known:
+                    keys = [[getattr(messages[place], name) for place in known] for name in _KEY]
+                    for row in await connection.fetch(_STORED, *keys, known):
+                        answers[row["n"]] = Acceptance(row["inbox"], row["answer"], duplicate=True)
+        for place, arrival in enumerate(batch):
+            if not arrival.future.done() and place in answers:
+                arrival.future.set_result(answers[place])
+
+    async def waiting(self, limit: int, *, feed: str | None = None) -> list[InboxRow]:
+        """The oldest messages that wait, in the order in which they came."""
+        return await self._rows("state = 'waiting' and ($2::text is null or feed = $2)", limit, feed)
+
+    async def quarantined(self, limit: int, *, feed: str | None = None) -> list[InboxRow]:
+        """Messages that could not be turned into records, oldest first."""
+        return await self._rows("state = 'quarantined' and ($2::text is null or feed = $2)", limit, feed)
+
+    async def _rows(self, condition: str, limit: int, feed: str | None) -> list[InboxRow]:
+        with database_errors():
+            rows = await self._pool.fetch(
+                f"select {_COLUMNS} from inbox where {condition} order by inbox limit $1", limit, feed
+            )
+        return [InboxRow(*row.values()) for row in rows]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Settle messages that bring no records (quarantine); with records, give settlements to `Store.write`."""
+        from ehr.store.write_rows import WaveRows, write_wave  # noqa: PLC0415 - the writer imports this module
+
+        with database_errors():
+            async with self._pool.acquire() as connection:
+                await write_wave(connection, WaveRows(settled=list(settlements)))
+
+    async def release_for_replay(self, inbox: Sequence[int]) -> int:
+        """Let messages wait again, whatever became of them; says how many there were.
+
+        Raises:
+            NotFound: none of them exists.
+        """
+        with database_errors():
+            rows = await self._pool.fetch(
+                "update inbox set state = 'waiting', cause = null, place = null where inbox = any($1::bigint[]) "
+                "and state <> 'answered' returning inbox",
+                list(inbox),
+            )
+        if not rows:
+            raise NotFound("There is no such message.")
+        return len(rows)
+
+    async def losses(self, limit: int, *, feed: str | None = None) -> list[tuple[str, list[object]]]:
+        """Trace and loss report of the newest settled messages."""
+        with database_errors():
+            rows = await self._pool.fetch(
+                "select trace, loss::text as loss from inbox where loss is not null "
+                "and ($2::text is null or feed = $2) order by inbox desc limit $1",
+                limit,
+                feed,
+            )
+        return [(row["trace"], msgspec.json.decode(row["loss"])) for row in rows]

@@ -1,0 +1,54 @@
+"""Brings a database to the newest schema: Alembic writes the SQL, one asyncpg transaction runs it."""
+
+import asyncio
+import io
+from pathlib import Path
+
+import asyncpg
+
+from ehr.store.database import COMMON_SETTINGS, database_errors
+
+_FOLDER = Path(__file__).parent / "migrations"
+_LOCK = 0x6B616E67  # "kang": one migration at a time, whichever process starts it
+
+
+async def migrate(url: str) -> None:
+    """Create or upgrade all tables; a database at the newest revision is left as it is.
+
+    Raises:
+        Unavailable: the database cannot be reached.
+    """
+    with database_errors():
+        connection = await asyncpg.connect(url, server_settings=COMMON_SETTINGS, timeout=10)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"select pg_advisory_xact_lock({_LOCK})")
+                current = await _current_revision(connection)
+                statements = await asyncio.to_thread(_upgrade_sql, current)
+                if statements.strip():
+                    await connection.execute(statements)
+        finally:
+            await connection.close()
+
+
+async def _current_revision(connection: asyncpg.Connection) -> str | None:
+    if await connection.fetchval("select to_regclass('alembic_version')") is None:
+        return None
+    revision: str | None = await connection.fetchval("select version_num from alembic_version")
+    return revision
+
+
+def _upgrade_sql(current: str | None) -> str:
+    from alembic import command  # noqa: PLC0415 - alembic takes 0.2 s to import and is needed once a start
+    from alembic.config import Config  # noqa: PLC0415 - likewise
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - likewise
+
+    printed = io.StringIO()
+    config = Config(output_buffer=printed)
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    if current == head:
+        return ""
+    config.attributes["starting_rev"] = current
+    command.upgrade(config, f"{current}:{head}" if current else "head", sql=True)
+    return printed.getvalue()

@@ -1,0 +1,123 @@
+"""What is done to an operation before it waits for its transaction: parsing, checking, extraction of index entries."""
+
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ehr import json_text
+from ehr.definitions import is_resource_type, type_number
+from ehr.errors import Forbidden, Invalid, Issue, NotAllowed
+from ehr.indexing import IndexEntries
+from ehr.keys import row_key
+from ehr.scopes import WriteScope
+from ehr.store.operations import WriteOperation
+
+Check = Callable[[Mapping[str, Any]], Sequence[Issue]]
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_SERVERS_OWN = frozenset({"AuditEvent", "Provenance"})
+_NEVER_STORED = frozenset({"Parameters"})
+
+
+class EntryExtractor(Protocol):
+    """`ehr.indexing.Extractor`."""
+
+    def entries(self, resource_type: str, resource: dict[str, Any]) -> IndexEntries:
+        """The index entries of a resource."""
+
+
+@dataclass(slots=True)
+class PreparedOperation:
+    """An operation with everything that does not depend on the row in place."""
+
+    operation: WriteOperation
+    type_number: int
+    resource_id: str
+    """The id asked for or made; "" for a condition that has not been resolved."""
+    key: int
+    id_is_chosen: bool
+    """The client chose the id, and its scope lets it."""
+    id_is_made: bool
+    """The server makes the id, now or once a condition has found nothing."""
+    resource: dict[str, Any] | None
+    body: bytes | None
+    entries: IndexEntries | None
+
+
+class Preparation:
+    """Prepares operations with one checker and one extractor."""
+
+    def __init__(self, check: Check, extractor: EntryExtractor) -> None:
+        """Take `ehr.validation.check` and an `ehr.indexing.Extractor`."""
+        self._check = check
+        self._extractor = extractor
+
+    def prepare(self, scope: WriteScope, operation: WriteOperation) -> PreparedOperation:
+        """Parse, check and index one operation.
+
+        Raises:
+            Malformed: the body is not JSON.
+            Invalid: the resource breaks a rule; all problems at once.
+            Forbidden: the scope does not hold this type.
+            NotAllowed: no such type is stored.
+        """
+        number = _require_type(scope, operation.resource_type)
+        if operation.method == "delete":
+            return _prepared(operation, number, operation.resource_id or "", scope)
+        resource, body = _content(operation)
+        if resource.get("resourceType") != operation.resource_type:
+            raise Invalid(Issue("error", "invalid", f"The body is not a {operation.resource_type}.", "resourceType"))
+        resource_id = _id_of(operation, resource)
+        resource = {**resource, "id": resource_id} if resource_id else resource
+        problems = [issue for issue in self._check(resource) if issue.severity in {"error", "fatal"}]
+        if problems:
+            raise Invalid(*problems)
+        prepared = _prepared(operation, number, resource_id, scope)
+        prepared.resource, prepared.body = resource, body
+        prepared.entries = self._extractor.entries(operation.resource_type, resource)
+        return prepared
+
+
+def _require_type(scope: WriteScope, resource_type: str) -> int:
+    if not is_resource_type(resource_type) or resource_type in _NEVER_STORED:
+        raise NotAllowed(f"{resource_type} is not stored here.")
+    allowed = resource_type not in _SERVERS_OWN if scope.types is None else resource_type in scope.types
+    if not allowed or resource_type in scope.refused_types:
+        raise Forbidden(f"This caller does not write {resource_type}.")
+    return type_number(resource_type)
+
+
+def _content(operation: WriteOperation) -> tuple[dict[str, Any], bytes]:
+    if operation.resource is not None:
+        return operation.resource, operation.body or json_text.encode(operation.resource)
+    if operation.body is None:
+        raise Invalid("There is no resource to write.")
+    return json_text.parse(operation.body), operation.body
+
+
+def _id_of(operation: WriteOperation, resource: dict[str, Any]) -> str:
+    """The id that the row will have: the address's for an update, the server's for a create."""
+    if operation.method == "create":
+        return str(uuid.uuid4())
+    given = resource.get("id")
+    if operation.condition is not None:
+        return given if isinstance(given, str) else ""
+    if given != operation.resource_id:
+        raise Invalid(Issue("error", "invalid", "The body's id is not the id of the address.", "Resource.id"))
+    return operation.resource_id or ""
+
+
+def _prepared(operation: WriteOperation, number: int, resource_id: str, scope: WriteScope) -> PreparedOperation:
+    if resource_id and not _ID.fullmatch(resource_id):
+        raise Invalid(Issue("error", "value", "An id has 1 to 64 letters, digits, dots or hyphens.", "Resource.id"))
+    chosen = (
+        operation.method == "update"
+        and bool(resource_id)
+        and scope.id_prefix is not None
+        and resource_id.startswith(scope.id_prefix)
+    )
+    made = operation.method == "create" or not resource_id
+    key = row_key(operation.resource_type, resource_id) if resource_id else 0
+    return PreparedOperation(operation, number, resource_id, key, chosen, made, None, None, None)

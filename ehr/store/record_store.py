@@ -1,0 +1,208 @@
+"""The record: opens the pools, and offers every interaction on stored resources behind a scope."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self, cast
+
+import asyncpg
+
+from ehr.audit_note import AuditNote
+from ehr.changes import Projection
+from ehr.errors import KanglianError, StaleScope, Unavailable
+from ehr.keys import TermHasher
+from ehr.scopes import ReadScope, WriteScope
+from ehr.store import audit
+from ehr.store.bodies import open_body
+from ehr.store.conditions import MatchingKeys
+from ehr.store.database import KEYED_SETTINGS, SEARCH_SETTINGS, WRITE_SETTINGS, database_errors, open_pool
+from ehr.store.history import Historian, History
+from ehr.store.inbox import Inbox
+from ehr.store.index_key import load_index_key
+from ehr.store.operations import PatientMerge, Settlement, StoredVersion, WriteOperation, WriteOutcome
+from ehr.store.people import People
+from ehr.store.preparation import Check, EntryExtractor, Preparation
+from ehr.store.reads import Reader
+from ehr.store.writer import Writer, WriteRequest
+
+_MUST_SEE = frozenset({"Consent", "Encounter", "ServiceRequest"})
+
+
+class Store:
+    """The record in one PostgreSQL database. Open with `Store.open`; every method may raise `Unavailable`."""
+
+    def __init__(
+        self,
+        *,
+        pools: tuple[asyncpg.Pool, asyncpg.Pool, asyncpg.Pool],
+        hasher: TermHasher,
+        projections: Sequence[Projection],
+        preparation: Preparation,
+        matching_keys: MatchingKeys,
+    ) -> None:
+        """Take open pools (reading, writing, searching) and what takes part in writes."""
+        self.pool, self._write_pool, self.searching = pools
+        self.hasher = hasher
+        self.people = People(hasher, projections)
+        self.inbox = Inbox(self._write_pool)
+        self._open_for_writes = {name for each in projections for name in each.types} >= _MUST_SEE
+        self._preparation = preparation
+        self._reader = Reader(self.pool)
+        self._historian = Historian(self.pool)
+        self._writer = Writer(
+            self._write_pool, projections=projections, people=self.people, matching_keys=matching_keys
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        keys_path: Path,
+        projections: Sequence[Projection] = (),
+        extractor: EntryExtractor | None = None,
+        check: Check | None = None,
+        matching_keys: MatchingKeys | None = None,
+        read_connections: int = 3,
+        write_connections: int = 4,
+        search_connections: int = 4,
+    ) -> Self:
+        """Connect to a migrated database.
+
+        Args:
+            url: PostgreSQL URL, as asyncpg takes it.
+            keys_path: File of the secret index key; made with mode 0600 where it is missing.
+            projections: What takes part in writes; without those of Consent, Encounter and ServiceRequest the store
+                refuses to write.
+            extractor: `ehr.indexing.Extractor` by default.
+            check: `ehr.validation.check` by default.
+            matching_keys: `ehr.search.matching_keys` by default.
+            read_connections: Most connections for reads by id, of which one is the spare.
+            write_connections: Likewise for writes and the inbox.
+            search_connections: Likewise for searches.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+        """
+        hasher = TermHasher(load_index_key(keys_path))
+        pools = await asyncio.gather(
+            open_pool(url, KEYED_SETTINGS, most=read_connections),
+            open_pool(url, WRITE_SETTINGS, most=write_connections),
+            open_pool(url, SEARCH_SETTINGS, most=search_connections),
+        )
+        return cls(
+            pools=(pools[0], pools[1], pools[2]),
+            hasher=hasher,
+            projections=projections,
+            preparation=Preparation(check or _default_check(), extractor or _default_extractor(hasher)),
+            matching_keys=matching_keys or _default_matching_keys(hasher),
+        )
+
+    async def close(self) -> None:
+        """Finish what waits and close all connections."""
+        await asyncio.gather(self._reader.close(), self._writer.close(), self.inbox.close())
+        await asyncio.gather(self.pool.close(), self._write_pool.close(), self.searching.close())
+
+    async def read(self, scope: ReadScope, resource_type: str, resource_id: str, note: AuditNote) -> StoredVersion:
+        """The current version; see `Reader.read`."""
+        return await self._reader.read(scope, resource_type, resource_id, note)
+
+    async def vread(
+        self, scope: ReadScope, resource_type: str, resource_id: str, version: int, note: AuditNote
+    ) -> StoredVersion:
+        """One version; see `Historian.vread`."""
+        return await self._historian.vread(scope, resource_type, resource_id, version, note)
+
+    async def history(
+        self,
+        scope: ReadScope,
+        resource_type: str,
+        resource_id: str,
+        note: AuditNote,
+        *,
+        count: int = 50,
+        before_version: int | None = None,
+        since_us: int | None = None,
+    ) -> History:
+        """A page of versions; see `Historian.history`."""
+        return await self._historian.history(scope, resource_type, resource_id, note, count, before_version, since_us)
+
+    async def write(
+        self,
+        scope: WriteScope,
+        operations: Sequence[WriteOperation],
+        note: AuditNote,
+        *,
+        atomic: bool = True,
+        settlements: Sequence[Settlement] = (),
+        merges: Sequence[PatientMerge] = (),
+    ) -> list[WriteOutcome]:
+        """Write operations; their versions, index, labels, reach, change log and audit row are durable on return.
+
+        Concurrent calls share a transaction. `settlements` and `merges` are committed with the operations or not at
+        all. With `atomic=False` each operation stands alone, and a refused one is an outcome of kind "failed".
+
+        Raises:
+            KanglianError: one of its subclasses says which rule refused the whole; it has been audited.
+            StaleScope: decide again, once; nothing was written.
+            Unavailable: the database is down, full or too slow.
+        """
+        if not self._open_for_writes:
+            raise Unavailable("The record is not open for writes: projections are missing.")
+        if not atomic:
+            return list(await asyncio.gather(*(self._write_one(scope, each, note) for each in operations)))
+        try:
+            prepared = [self._preparation.prepare(scope, operation) for operation in operations]
+        except KanglianError:
+            await self._writer.record(note, audit.REFUSED, ())
+            raise
+        future = asyncio.get_running_loop().create_future()
+        return await self._writer.submit(WriteRequest(scope, prepared, note, settlements, merges, future))
+
+    async def _write_one(self, scope: WriteScope, operation: WriteOperation, note: AuditNote) -> WriteOutcome:
+        try:
+            return (await self.write(scope, [operation], note))[0]
+        except (StaleScope, Unavailable):
+            raise
+        except KanglianError as error:
+            return WriteOutcome("failed", operation.resource_type, operation.resource_id or "", error=error)
+
+    async def record(self, note: AuditNote, outcome: int = audit.SUCCESS, holders: Sequence[int] = ()) -> None:
+        """Make an audit row durable for something that no statement of the store did."""
+        await self._writer.record(note, outcome, holders)
+
+    async def is_reachable(self) -> bool:
+        """Whether the database answers (readiness)."""
+        try:
+            with database_errors():
+                return bool(await self.pool.fetchval("select count(*) from policy_state", timeout=3))
+        except (KanglianError, TimeoutError):
+            return False
+
+    @property
+    def search_pool(self) -> asyncpg.Pool:
+        """Connections whose statements are planned for their own values."""
+        return self.searching
+
+    @staticmethod
+    def open_body(dictionary: int, body: bytes) -> bytes:
+        """The JSON bytes of a stored body."""
+        return open_body(body, dictionary)
+
+
+def _default_check() -> Check:
+    from ehr import validation  # noqa: PLC0415 - loading the definitions waits until a store is opened
+
+    return cast("Check", validation.check)
+
+
+def _default_extractor(hasher: TermHasher) -> EntryExtractor:
+    from ehr.indexing import Extractor  # noqa: PLC0415 - likewise
+
+    return Extractor(hasher)
+
+
+def _default_matching_keys(hasher: TermHasher) -> MatchingKeys:
+    from ehr.search import matcher  # noqa: PLC0415 - search imports the store's parts
+
+    return matcher(hasher)
