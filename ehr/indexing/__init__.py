@@ -8,7 +8,7 @@ from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT, IndexEntries
 from ehr.indexing.extractor import Extractor
 from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
 from ehr.indexing.plan import ROW_COLUMNS, indexed_parameters
-from ehr.indexing.values import LONGEST_PREFIX, decimal_range, normalise_string
+from ehr.indexing.values import LONGEST_PREFIX, decimal_range, normalise_string, text_prefix
 
 __all__ = [
     "LONGEST_PREFIX",
@@ -24,4 +24,5 @@ __all__ = [
     "decimal_range",
     "indexed_parameters",
     "normalise_string",
+    "text_prefix",
 ]

@@ -30,6 +30,7 @@ def _partial_range(text: str, zone: tzinfo) -> tuple[int, int]:
         raise ValueError("no date")
     year, month, day = int(match[1]), int(match[2] or 1), int(match[3] or 1)
     start = datetime(year, month, day, tzinfo=zone)
+    end: datetime | None = None
     if match[3]:
         if start.date().toordinal() == 3_652_059:  # 9999-12-31, the last day that Python knows
             return _microseconds(start), MAX_INSTANT

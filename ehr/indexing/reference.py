@@ -54,7 +54,6 @@ def reference_leaf(
     if type_name in {"canonical", "uri", "url", "oid", "uuid"}:
         return uri_leaf(term)
     present = term("present", "")
-    types: dict[str, int] = {}
 
     def reference(value: Any, sink: IndexEntries) -> None:
         if wanted is not None and references.type_of(value) != wanted:
@@ -64,29 +63,16 @@ def reference_leaf(
         text = value.get("reference")
         if text is not None:
             target = references.target(text)
-            if target is None:
-                terms.append(term("uri", text))
-            else:
-                terms.append(target[2] ^ salt)
-            named = references.type_of(value) if target is None else target[0]
-            if named is not None:
-                if named not in types:
-                    types[named] = term("type", named)
-                terms.append(types[named])
+            terms.append(term("uri", text) if target is None else target[2] ^ salt)
         identifier = value.get("identifier")
-        if identifier is not None:
-            terms += _identified(identifier)
-
-    def _identified(identifier: dict[str, Any]) -> list[int]:
-        number, system = identifier.get("value"), identifier.get("system")
-        if number is None:
-            return []
-        return [term("identifier", number), term("identifier", f"{system or ''}|{number}")]
+        if identifier is not None and "value" in identifier:
+            number = identifier["value"]
+            terms += (term("identifier", number), term("identifier", f"{identifier.get('system', '')}|{number}"))
 
     def resource(value: Any, sink: IndexEntries) -> None:
         named, local_id = value.get("resourceType"), value.get("id")
         if is_resource_type(named) and local_id is not None and wanted in {None, named}:
-            sink.terms += (present, row_key(named, local_id) ^ salt, term("type", named))
+            sink.terms += (present, row_key(named, local_id) ^ salt)
 
     if type_name == "Reference":
         return reference

@@ -6,7 +6,7 @@ from typing import Any
 from ehr.definitions import codes_of
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import Leaf
-from ehr.indexing.values import normalise_string, prefixes
+from ehr.indexing.values import normalise_string, text_prefixes
 
 CACHED_VALUES = 20_000
 """Codings whose terms a parameter remembers; coded values repeat."""
@@ -52,7 +52,7 @@ class TokenLeaves:
         return [term("token", value), term("token", f"{system}|{value}"), term("token", f"{system}|")]
 
     def _text(self, text: str) -> list[int]:
-        return [self._term("text", prefix) for prefix in prefixes(normalise_string(text))]
+        return [self._term("text", prefix) for prefix in text_prefixes(normalise_string(text))]
 
     def _text_terms(self, text: str) -> tuple[int, ...]:
         key = ("text", text)

@@ -6,6 +6,8 @@ from functools import lru_cache
 
 LONGEST_PREFIX = 16
 """Characters of the longest prefix that has a term of its own."""
+TEXT_LENGTHS = (16, 8, 4, 2, 1)
+"""Lengths at which the beginnings of a token's text have terms; search re-checks what lies between."""
 GRAM = 3
 """Characters of the pieces that `:contains` is looked up by."""
 LONGEST_TEXT = 2000
@@ -25,6 +27,16 @@ def normalise_string(text: str) -> str:
 def prefixes(normalised: str) -> list[str]:
     """The beginnings of a normalised string, of 1 to 16 characters."""
     return [normalised[:length] for length in range(1, min(len(normalised), LONGEST_PREFIX) + 1)]
+
+
+def text_prefixes(normalised: str) -> list[str]:
+    """The beginnings of a token's normalised text that have terms."""
+    return [normalised[:length] for length in TEXT_LENGTHS if length <= len(normalised)]
+
+
+def text_prefix(normalised: str) -> str:
+    """The longest beginning of a searched `:text` that has a term; where it is shorter, matches are candidates."""
+    return next((normalised[:length] for length in TEXT_LENGTHS if length <= len(normalised)), "")
 
 
 def grams(normalised: str) -> set[str]:
