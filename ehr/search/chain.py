@@ -1,0 +1,62 @@
+"""Chains and reverse chains of one step: https://hl7.org/fhir/R4/search.html#chaining and #has.
+
+The rows that a chain passes through carry the caller's scope like the rows it answers with, so that a hidden row
+cannot be felt through it.
+"""
+
+from collections.abc import Callable
+
+from ehr.search import limits, person
+from ehr.search.query import Chain, Criterion, Has
+from ehr.search.rendering import Condition, Rendering
+
+RenderCriterion = Callable[[Rendering, str, Criterion], list[Condition]]
+
+
+def chain_condition(rendering: Rendering, alias: str, chain: Chain, render: RenderCriterion) -> Condition:
+    """Rows whose reference names a visible row of one of the target types that meets the criterion."""
+    tests = [_alternative(rendering, alias, chain, inner, render) for inner in chain.alternatives]
+    return Condition(sql=f"({' or '.join(tests)})")
+
+
+def _alternative(rendering: Rendering, alias: str, chain: Chain, inner: Criterion, render: RenderCriterion) -> str:
+    target = rendering.alias("c")
+    salt = rendering.add(rendering.hasher.reference_salt(chain.resource_type, chain.code), "bigint")
+    visible = rendering.row(target, inner.resource_type)
+    meets = rendering.conditions(target, render(rendering, target, inner))
+    if inner.resource_type == "Patient" and person.names_holder(chain.resource_type, chain.code):
+        return (
+            f"({alias}.holder in (select {target}.key from resource {target} where {visible} and {meets})"
+            f" and {alias}.terms @> array[{alias}.holder # {salt}])"
+        )
+    if rendering.walk_chains:
+        term = rendering.alias("t")
+        return (
+            f"exists (select 1 from unnest({alias}.terms) as {term}(term)"
+            f" join resource {target} on {target}.key = {term}.term # {salt} where {visible} and {meets})"
+        )
+    table = rendering.alias("chain")
+    rendering.extra_tables.append(
+        f"{table} as materialized (select {target}.key # {salt} as term from resource {target}"
+        f" where {visible} and {meets} limit {limits.CHAINED_KEYS + 1})"
+    )
+    rendering.chain_sizes.append(f"(select count(*) from {table})")
+    return f"{alias}.terms && array(select {table}.term from {table})"
+
+
+def has_condition(rendering: Rendering, alias: str, has: Has, render: RenderCriterion) -> Condition:
+    """Rows that a visible row of the source type names by the reference and that meets the criterion."""
+    source = rendering.alias("s")
+    salt = rendering.add(rendering.hasher.reference_salt(has.inner.resource_type, has.code), "bigint")
+    visible = rendering.row(source, has.inner.resource_type)
+    meets = rendering.conditions(source, render(rendering, source, has.inner))
+    if has.resource_type == "Patient" and person.names_holder(has.inner.resource_type, has.code):
+        return Condition(
+            sql=f"{alias}.key in (select {source}.holder from resource {source} where {visible} and {meets}"
+            f" and {source}.terms @> array[{source}.holder # {salt}])"
+        )
+    term = rendering.alias("t")
+    return Condition(
+        sql=f"{alias}.key in (select {term}.term # {salt} from resource {source}"
+        f" cross join lateral unnest({source}.terms) as {term}(term) where {visible} and {meets})"
+    )

@@ -1,0 +1,68 @@
+"""Date parameters: https://hl7.org/fhir/R4/search.html#date.
+
+Search values and indexed values are half-open ranges of microseconds; a value without a zone is in the platform's.
+"""
+
+from datetime import datetime
+
+from ehr.errors import BadSearch, KanglianError
+from ehr.indexing import date_range
+from ehr.keys import parameter_number
+from ehr.search.prefix import split_prefix
+from ehr.search.query import Criterion, DateValue, Prefix
+from ehr.search.rendering import NEVER, Condition, Rendering
+
+MODIFIERS = frozenset({"missing"})
+_LONGEST = 40
+
+
+def parse_value(name: str, text: str, now: datetime) -> DateValue:
+    """Read a prefix and a date, dateTime or instant; `now` is what `ap` measures its tenth against."""
+    prefix, rest = split_prefix(text)
+    rest = rest.replace(" ", "+")
+    if len(rest) > _LONGEST:
+        raise BadSearch(f"{name}: not a date: {text[:40]}")
+    try:
+        low, high = date_range(rest)
+    except (ValueError, OverflowError, KanglianError) as error:
+        raise BadSearch(f"{name}: not a date: {text[:40]}") from error
+    if prefix == "ap":
+        present = int(now.timestamp() * 1_000_000)
+        low, high = low - abs(present - low) // 10, high + abs(present - high) // 10
+    return DateValue(prefix, low, high)
+
+
+def comparison(rendering: Rendering, low_sql: str, high_sql: str, value: DateValue) -> str:
+    """The comparison of one indexed range with one value, by R4's table of prefixes."""
+    low, high = (rendering.add(bound, "bigint") for bound in (value.low_us, value.high_us))
+    within = f"({low_sql} >= {low} and {high_sql} <= {high})"
+    tests: dict[Prefix, str] = {
+        "eq": f"({within} and {low_sql} < {high})",
+        "ne": f"(not {within})",
+        "gt": f"({high_sql} > {high})",
+        "lt": f"({low_sql} < {low})",
+        "ge": f"({high_sql} > {high} or {within})",
+        "le": f"({low_sql} < {low} or {within})",
+        "sa": f"({low_sql} >= {high})",
+        "eb": f"({high_sql} <= {low})",
+        "ap": f"({low_sql} < {high} and {high_sql} > {low})",
+    }
+    return tests[value.prefix]
+
+
+def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Condition:
+    """Rows with a date that one of the values admits; `_lastUpdated` is a column of the row."""
+    values = [value for value in criterion.values if isinstance(value, DateValue)]
+    if not values:
+        return NEVER
+    if criterion.code == "_lastUpdated":
+        column = f"{alias}.last_updated"
+        tests = [comparison(rendering, column, f"({column} + 1)", value) for value in values]
+        return Condition(sql=f"({' or '.join(tests)})")
+    index = rendering.alias("d")
+    tests = [comparison(rendering, f"{index}.low", f"{index}.high", value) for value in values]
+    parameter = rendering.add(parameter_number(criterion.resource_type, criterion.code), "integer")
+    return Condition(
+        sql=f"exists (select 1 from index_date {index} where {index}.key = {alias}.key"
+        f" and {index}.parameter = {parameter} and ({' or '.join(tests)}))"
+    )

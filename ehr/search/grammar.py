@@ -1,0 +1,215 @@
+"""Reads the parameters of a search: https://hl7.org/fhir/R4/search.html.
+
+Strict by default: an unknown parameter, modifier or value is `BadSearch` and names it. With lenient handling such a
+parameter is reported and dropped (https://hl7.org/fhir/R4/search.html#errors).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+from ehr.definitions import SearchParameter, is_resource_type, search_parameters
+from ehr.errors import BadSearch, Issue, TooCostly
+from ehr.search import controls, date, limits, number, quantity, reference, string, token, uri
+from ehr.search.query import Chain, Clause, Criterion, Has, ReferenceValue, SearchQuery, TokenValue, Value
+from ehr.search.text import split, usable
+
+_KINDS = frozenset({"token", "string", "reference", "date", "quantity", "number", "uri"})
+_MODIFIERS = {
+    "token": token.MODIFIERS,
+    "string": string.MODIFIERS,
+    "reference": reference.MODIFIERS,
+    "date": date.MODIFIERS,
+    "quantity": quantity.MODIFIERS,
+    "number": number.MODIFIERS,
+    "uri": uri.MODIFIERS,
+}
+_IGNORED = frozenset({"_format", "_pretty"})
+_WITHOUT_MISSING = frozenset({"_id", "_lastUpdated"})
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What is known so far of the query that is being read."""
+
+    resource_type: str
+    now: datetime
+    base_url: str | None
+    clauses: list[Clause] = field(default_factory=list)
+    shape: controls.Controls = field(default_factory=controls.Controls)
+
+
+def parse(
+    resource_type: str,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    lenient: bool = False,
+    now: datetime | None = None,
+    base_url: str | None = None,
+) -> SearchQuery:
+    """Read decoded (name, value) pairs.
+
+    `base_url` is the server's own address, whose absolute references equal relative ones. BadSearch names what is
+    unknown or unusable; TooCostly says which bound was passed.
+    """
+    if not is_resource_type(resource_type):
+        raise BadSearch(f"No resource type {resource_type[:64]}")
+    if len(pairs) > limits.CRITERIA:
+        raise TooCostly(f"At most {limits.CRITERIA} parameters in one search")
+    reading = _Reading(resource_type, now or datetime.now(UTC), base_url)
+    understood: list[tuple[str, str]] = []
+    issues: list[Issue] = []
+    for name, value in pairs:
+        if name in _IGNORED:
+            continue
+        try:
+            _read(reading, name, value)
+        except BadSearch as problem:
+            if not lenient:
+                raise
+            issues += [Issue("warning", issue.code, f"Dropped: {issue.diagnostics}") for issue in problem.issues]
+        else:
+            understood.append((name, value))
+    return reading.shape.query(resource_type, tuple(reading.clauses), understood, tuple(issues))
+
+
+def _read(reading: _Reading, name: str, value: str) -> None:
+    if not usable(name) or not usable(value):
+        raise BadSearch("A parameter holds a character that is not text")
+    if not value:
+        raise BadSearch(f"{name[:100]}: no value")
+    if reading.shape.take(reading.resource_type, name, value):
+        return
+    if name.startswith("_has:"):
+        reading.clauses.append(_has(reading, name, value))
+    elif "." in name:
+        reading.clauses.append(_chain(reading, name, value))
+    else:
+        code, _, modifier = name.partition(":")
+        reading.clauses.append(_criterion(reading, _Named(reading.resource_type, code, modifier or None, name), value))
+
+
+def parameter_of(resource_type: str, code: str, name: str) -> SearchParameter:
+    """The parameter's definition; BadSearch naming it where it is unknown or of a kind that is not offered."""
+    parameter = search_parameters(resource_type).get(code)
+    if parameter is None or parameter.kind not in _KINDS or parameter.expression is None:
+        raise BadSearch(f"Unknown search parameter: {name[:100]} (on {resource_type})")
+    return parameter
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A parameter as it is named: its type, code and modifier, and the whole name for messages."""
+
+    resource_type: str
+    code: str
+    modifier: str | None
+    name: str
+
+
+def _criterion(reading: _Reading, named: _Named, value: str) -> Criterion:
+    resource_type, code, modifier, name = named.resource_type, named.code, named.modifier, named.name
+    parameter = parameter_of(resource_type, code, name)
+    only: str | None = None
+    if modifier is not None and modifier not in _MODIFIERS[parameter.kind]:
+        if parameter.kind != "reference" or modifier not in reference.targets_of(parameter.targets):
+            raise BadSearch(f"Unknown modifier: {name[:100]} ({code} is a {parameter.kind})")
+        only, modifier = modifier, None
+    if modifier == "missing":
+        return _missing(resource_type, code, parameter.kind, name, value)
+    if modifier == "mdm":
+        if "Patient" not in reference.targets_of(parameter.targets):
+            raise BadSearch(f"{name}: :mdm is for references to Patient")
+        only = "Patient"
+    texts = _alternatives(code, name, value)
+    read = _reader(reading, parameter, modifier, only, name[:100])
+    values = tuple(read(text) for text in texts)
+    if sum(len(one.targets) for one in values if isinstance(one, ReferenceValue)) > limits.TERMS:
+        raise TooCostly(f"{code}: too many values without a type")
+    return Criterion(resource_type, code, parameter.kind, modifier, values)
+
+
+def _alternatives(code: str, name: str, value: str) -> list[str]:
+    texts = split(value, ",")
+    if len(texts) > limits.OR_VALUES:
+        raise TooCostly(f"{code}: at most {limits.OR_VALUES} values")
+    if any(len(text) > limits.VALUE_LENGTH for text in texts):
+        raise TooCostly(f"{code}: a value has at most {limits.VALUE_LENGTH} characters")
+    if not all(texts):
+        raise BadSearch(f"{name[:100]}: an empty value")
+    return texts
+
+
+def _missing(resource_type: str, code: str, kind: str, name: str, value: str) -> Criterion:
+    if code in _WITHOUT_MISSING:
+        raise BadSearch(f"Unknown modifier: {name}")
+    if value not in ("true", "false"):
+        raise BadSearch(f"{name}: true or false")
+    return Criterion(resource_type, code, kind, "missing", (), missing=value == "true")
+
+
+def _reader(
+    reading: _Reading, parameter: SearchParameter, modifier: str | None, only: str | None, name: str
+) -> Callable[[str], Value]:
+    """What reads one value of a parameter."""
+    if parameter.kind == "token" and modifier == "text":
+        return partial(token.parse_text, name)
+    if parameter.kind == "reference" and modifier != "identifier":
+        targets = reference.targets_of(parameter.targets)
+        return lambda text: reference.parse_value(name, text, targets, only, reading.base_url)
+    readers: dict[str, Callable[[str], Value]] = {
+        "token": partial(_token, parameter.code, name),
+        "reference": partial(token.parse_value, name),
+        "string": partial(string.parse_value, name, modifier),
+        "date": partial(date.parse_value, name, now=reading.now),
+        "number": partial(number.parse_value, name),
+        "quantity": partial(quantity.parse_value, name),
+        "uri": uri.parse_value,
+    }
+    return readers[parameter.kind]
+
+
+def _token(code: str, name: str, text: str) -> TokenValue:
+    value = token.parse_value(name, text)
+    if code == "_id" and "|" in value.text:
+        raise BadSearch(f"{name}: an id has no system")
+    return value
+
+
+def _chain(reading: _Reading, name: str, value: str) -> Chain:
+    head, _, tail = name.partition(".")
+    code, _, only = head.partition(":")
+    parameter = parameter_of(reading.resource_type, code, name)
+    inner_code, _, modifier = tail.partition(":")
+    if "." in tail:
+        raise BadSearch(f"{name[:100]}: only chains of one step are offered")
+    if parameter.kind != "reference":
+        raise BadSearch(f"{name[:100]}: {code} is not a reference")
+    targets = reference.targets_of(parameter.targets)
+    if only and only not in targets:
+        raise BadSearch(f"{name[:100]}: {code} does not refer to {only}")
+    fitting = [target for target in ((only,) if only else targets) if inner_code in search_parameters(target)]
+    if not fitting:
+        raise BadSearch(f"Unknown search parameter: {name[:100]}")
+    if len(fitting) > limits.CHAIN_TYPES:
+        raise BadSearch(f"{name[:100]}: say which type, as in {code}:Patient.{inner_code}")
+    return Chain(
+        reading.resource_type,
+        code,
+        tuple(_criterion(reading, _Named(target, inner_code, modifier or None, name), value) for target in fitting),
+    )
+
+
+def _has(reading: _Reading, name: str, value: str) -> Has:
+    parts = name.split(":", 4)
+    if len(parts) < 4 or parts[3] == "_has" or "." in parts[3]:
+        raise BadSearch(f"{name[:100]}: _has:Type:reference:parameter, of one step")
+    source, code, inner_code = parts[1:4]
+    if not is_resource_type(source):
+        raise BadSearch(f"{name[:100]}: no resource type {source[:64]}")
+    parameter = parameter_of(source, code, name)
+    if parameter.kind != "reference" or reading.resource_type not in reference.targets_of(parameter.targets):
+        raise BadSearch(f"{name[:100]}: {source}.{code} does not refer to {reading.resource_type}")
+    modifier = parts[4] if len(parts) > 4 else None
+    return Has(reading.resource_type, code, _criterion(reading, _Named(source, inner_code, modifier, name), value))

@@ -1,0 +1,35 @@
+"""Bounds on what one search may ask, so that no query takes more than its share (issue 4, section 11)."""
+
+PAGE_SIZE = 20
+"""Matches on a page where `_count` is absent."""
+LARGEST_PAGE = 1000
+"""`_count` above this is answered with pages of this size, as R4 allows."""
+CRITERIA = 100
+"""Parameters in one query."""
+OR_VALUES = 1000
+"""Comma separated values of one parameter."""
+VALUE_LENGTH = 4096
+"""Characters of one value."""
+CONTAINS_LENGTH = 256
+"""Characters of one `:contains` value."""
+TERMS = 20_000
+"""Index terms of one parameter (values times possible target types)."""
+SORT_KEYS = 5
+INCLUDES = 20
+"""`_include` and `_revinclude` parameters in one query."""
+INCLUDED_ROWS = 10_000
+"""Included resources on one page."""
+COUNTED = 1000
+"""Totals are exact below this number, unless `_total=accurate` or `_summary=count` asks for more."""
+OPENED = 20_000
+"""Bodies opened by one request for re-checks or for sorting by text."""
+CHAINED_KEYS = 2000
+"""Targets of a chain that are looked up as index terms; above this the chain is walked row by row."""
+RESOLVED_KEYS = 10_000
+"""Targets of a chain whose criterion had to be re-checked in the bodies."""
+PREFIX = 16
+"""Longest prefix of a string that has an index term of its own."""
+LINK_AGE_S = 86_400
+"""A page link older than this is expired."""
+CHAIN_TYPES = 12
+"""Target types that a chain without a type may pass through."""

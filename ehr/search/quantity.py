@@ -1,0 +1,51 @@
+"""Quantity parameters: https://hl7.org/fhir/R4/search.html#quantity."""
+
+from ehr.errors import BadSearch
+from ehr.keys import parameter_number
+from ehr.search import number
+from ehr.search.query import Criterion, QuantityValue
+from ehr.search.rendering import NEVER, Condition, Rendering
+from ehr.search.text import split, unescape
+
+MODIFIERS = frozenset({"missing"})
+
+
+def parse_value(name: str, text: str) -> QuantityValue:
+    """Read `number`, `number|system|code` or `number||code`; BadSearch for anything else."""
+    parts = [unescape(part) for part in split(text, "|")]
+    if len(parts) == 1:
+        return QuantityValue(number.parse_value(name, parts[0]), None, None)
+    if len(parts) != 3 or not parts[2]:
+        raise BadSearch(f"{name}: a quantity is number, number|system|code or number||code")
+    return QuantityValue(number.parse_value(name, parts[0]), parts[1] or None, parts[2])
+
+
+def _unit(rendering: Rendering, alias: str, criterion: Criterion, value: QuantityValue) -> str:
+    if value.code is None:
+        return "true"
+
+    def term(text: str) -> str:
+        hashed = rendering.hasher.term(criterion.resource_type, criterion.code, "token", text)
+        return rendering.add(hashed, "bigint")
+
+    if value.system is not None:
+        return f"{alias}.system_code = {term(f'{value.system}|{value.code}')}"
+    hashed = term(value.code)
+    return f"({alias}.code = {hashed} or {alias}.unit = {hashed})"
+
+
+def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Condition:
+    """Rows with a quantity that one of the values admits, in the unit that it names."""
+    index = rendering.alias("q")
+    tests = [
+        f"({number.comparison(rendering, index, value.number)} and {_unit(rendering, index, criterion, value)})"
+        for value in criterion.values
+        if isinstance(value, QuantityValue)
+    ]
+    if not tests:
+        return NEVER
+    parameter = rendering.add(parameter_number(criterion.resource_type, criterion.code), "integer")
+    return Condition(
+        sql=f"exists (select 1 from index_quantity {index} where {index}.key = {alias}.key"
+        f" and {index}.parameter = {parameter} and ({' or '.join(tests)}))"
+    )

@@ -1,0 +1,163 @@
+"""A search as understood: criteria, order, page size, includes and result shape.
+
+https://hl7.org/fhir/R4/search.html
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from ehr.errors import Issue
+
+Prefix = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"]
+PREFIXES: frozenset[str] = frozenset({"eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap"})
+
+
+@dataclass(frozen=True, slots=True)
+class TokenValue:
+    """A token: `code`, `system|code`, `|code` or `system|`, unescaped; for `:text` the words looked for."""
+
+    text: str
+    code: str = ""
+    """The code alone, for `_id`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StringValue:
+    """A string as given and as the index compares it (no case, no accents, single spaces)."""
+
+    text: str
+    normalised: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceValue:
+    """Candidate local targets as (type, id); or a URL that is compared as it is."""
+
+    targets: tuple[tuple[str, str], ...]
+    uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DateValue:
+    """A half-open range of instants [low_us, high_us), microseconds since 1970 UTC."""
+
+    prefix: Prefix
+    low_us: int
+    high_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumberValue:
+    """A number and the half-open range [low, high) that its written precision implies."""
+
+    prefix: Prefix
+    value: Decimal
+    low: Decimal
+    high: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class QuantityValue:
+    """A number with an optional unit: `number|system|code`, `number||code` (code or unit) or `number`."""
+
+    number: NumberValue
+    system: str | None
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UriValue:
+    """A URI, compared exactly."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowKeys:
+    """Rows already found, by key: stands for a chained criterion that had to be compared in the bodies."""
+
+    keys: tuple[int, ...]
+
+
+Value = TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue | RowKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One parameter with its modifier and alternatives: matches where any of the values does."""
+
+    resource_type: str
+    code: str
+    kind: str
+    modifier: str | None
+    values: tuple[Value, ...]
+    missing: bool | None = None
+    """For `:missing`: True looks for rows without, False for rows with the parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`code:type.inner=`: matches rows whose reference names a visible row that meets one of the alternatives."""
+
+    resource_type: str
+    code: str
+    alternatives: tuple[Criterion, ...]
+    """One for each possible target type; `Criterion.resource_type` is that type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """`_has:source:code:inner=`: matches rows that a visible row of the source type names by `code`."""
+
+    resource_type: str
+    code: str
+    inner: Criterion
+    """On the source type."""
+
+
+Clause = Criterion | Chain | Has
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One `_sort` key; rows without a value come last in both directions."""
+
+    code: str
+    kind: str
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """`_include` (from matches to targets) or `_revinclude` (from rows naming a match)."""
+
+    source_type: str
+    codes: tuple[str, ...]
+    """Reference parameters of the source type."""
+    target_types: frozenset[str] | None
+    reverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """A whole search on one resource type."""
+
+    resource_type: str
+    clauses: tuple[Clause, ...]
+    sort: tuple[SortKey, ...] = ()
+    count: int = 20
+    includes: tuple[Include, ...] = ()
+    summary: Literal["true", "text", "data", "count", "false"] | None = None
+    elements: tuple[str, ...] = ()
+    total: Literal["none", "estimate", "accurate"] | None = None
+    pairs: Sequence[tuple[str, str]] = ()
+    """The parameters that were understood, as given."""
+    issues: tuple[Issue, ...] = ()
+    """With lenient handling: what was dropped."""
+
+    @property
+    def count_only(self) -> bool:
+        """Whether only the number of matches is asked for."""
+        return self.summary == "count" or self.count == 0

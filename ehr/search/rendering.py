@@ -1,0 +1,69 @@
+"""What the kinds of parameters share while one statement is written: values, aliases, scope, terms and conditions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ehr.definitions import type_number
+from ehr.keys import TermHasher
+from ehr.row_filter import Parameters, RowFilter
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition on a row: index terms of which one must (or none may) be there, or any other SQL."""
+
+    terms: tuple[int, ...] = ()
+    negated: bool = False
+    sql: str | None = None
+
+
+NEVER = Condition(sql="false")
+
+
+@dataclass(slots=True)
+class Rendering:
+    """One statement in the making."""
+
+    row_filter: RowFilter
+    hasher: TermHasher
+    parameters: Parameters = field(default_factory=Parameters)
+    walk_chains: bool = False
+    """Follow chains row by row, since a chain has too many targets to look them up as terms."""
+    chain_sizes: list[str] = field(default_factory=list)
+    """SQL counts of chain targets; the statement holds only where all are at most `limits.CHAINED_KEYS`."""
+    extra_tables: list[str] = field(default_factory=list)
+    """Common table expressions of chains, "name as materialized (...)"."""
+    _aliases: int = 0
+
+    def alias(self, stem: str) -> str:
+        """A table alias that the statement does not hold yet."""
+        self._aliases += 1
+        return f"{stem}{self._aliases}"
+
+    def add(self, value: object, sql_type: str) -> str:
+        """Pass a value with the statement; returns its placeholder."""
+        return self.parameters.add(value, sql_type)
+
+    def row(self, alias: str, resource_type: str) -> str:
+        """What every row alias must meet: the type, not deleted, and the caller's scope."""
+        visible = self.row_filter.sql(alias, self.parameters)
+        return f"{alias}.type = {type_number(resource_type)} and not {alias}.deleted and {visible}"
+
+    def conditions(self, alias: str, conditions: Iterable[Condition]) -> str:
+        """Join conditions with and; the single terms become one containment test, so that GIN intersects them."""
+        required: list[int] = []
+        parts: list[str] = []
+        for condition in conditions:
+            if condition.sql is not None:
+                parts.append(f"(not {condition.sql})" if condition.negated else condition.sql)
+            elif condition.negated:
+                parts.append(f"(not {alias}.terms && {self.add(list(condition.terms), 'bigint[]')})")
+            elif len(condition.terms) == 1:
+                required.append(condition.terms[0])
+            elif condition.terms:
+                parts.append(f"{alias}.terms && {self.add(list(condition.terms), 'bigint[]')}")
+            else:
+                parts.append("false")
+        if required:
+            parts.insert(0, f"{alias}.terms @> {self.add(required, 'bigint[]')}")
+        return " and ".join(parts) if parts else "true"

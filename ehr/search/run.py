@@ -1,0 +1,252 @@
+"""Runs a search for a caller and hands back one page."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import asyncpg
+
+from ehr.audit_note import AuditNote
+from ehr.definitions import type_name
+from ehr.errors import Issue, TooCostly
+from ehr.indexing import Extractor
+from ehr.json_text import parse as parse_json
+from ehr.keys import TermHasher
+from ehr.row_filter import Parameters, RowFilter
+from ehr.scopes import ReadScope
+from ehr.search import include, limits, page
+from ehr.search.opening import Opening, must_open
+from ehr.search.page import Position
+from ehr.search.query import SearchQuery
+from ehr.search.rendering import Rendering
+from ehr.search.sort import keys_of
+from ehr.search.statement import Audited, Given, count_statement, keys_statement, matching, page_statement
+from ehr.search.subset import cut
+from ehr.store.bodies import open_body
+from ehr.store.clock import now_us
+from ehr.store.database import database_errors
+from ehr.store.operations import StoredVersion
+from ehr.store.scope_sql import require_fresh
+
+
+class SearchableStore(Protocol):
+    """What a search needs of the store."""
+
+    search_pool: asyncpg.Pool
+    hasher: TermHasher
+
+
+_extractors: WeakKeyDictionary[TermHasher, Extractor] = WeakKeyDictionary()
+
+
+def _extractor_of(hasher: TermHasher) -> Extractor:
+    extractor = _extractors.get(hasher)
+    if extractor is None:
+        extractor = _extractors[hasher] = Extractor(hasher)
+    return extractor
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One page: matches in order, included rows, and what to show about the rest."""
+
+    matches: list[StoredVersion]
+    includes: list[StoredVersion]
+    total: int | None
+    """Exact, or None where it was not asked for or is 1,000 or more."""
+    next_cursor: str | None
+    """The token of the next page, to be passed as `page` with the same query, caller and purpose."""
+    self_query: str
+    """The query as understood, URL encoded, without page token."""
+    issues: tuple[Issue, ...]
+
+
+def sql(query: SearchQuery, row_filter: RowFilter, parameters: Parameters, hasher: TermHasher) -> str:
+    """The statement that selects `key` of all matching rows; for queries that the index answers (`must_open` False)."""
+    rendering = Rendering(row_filter, hasher, parameters, walk_chains=True)
+    return f"select r.key from resource r where {matching(rendering, query)}"
+
+
+async def matching_keys(
+    connection: asyncpg.Connection,
+    row_filter: RowFilter,
+    query: SearchQuery,
+    limit: int,
+    *,
+    hasher: TermHasher,
+) -> list[int]:
+    """At most `limit` keys of matching rows, on the caller's connection and in its transaction (conditional writes)."""
+    if must_open(query):
+        return await Opening(connection, row_filter, hasher, _extractor_of(hasher)).keys(query, limit)
+    parameters = Parameters()
+    rows = await connection.fetch(f"{sql(query, row_filter, parameters, hasher)} limit {limit}", *parameters.values)
+    return [row["key"] for row in rows]
+
+
+def matcher(hasher: TermHasher) -> Callable[[asyncpg.Connection, RowFilter, SearchQuery, int], Awaitable[list[int]]]:
+    """`matching_keys` for the record whose terms this hasher makes."""
+    return partial(matching_keys, hasher=hasher)
+
+
+async def search(
+    store: SearchableStore,
+    scope: ReadScope,
+    query: SearchQuery,
+    note: AuditNote,
+    *,
+    link_key: bytes,
+    cursor: str | None = None,
+) -> SearchResult:
+    """Answer one page of a search; its audit row is durable before this returns.
+
+    Args:
+        store: The store.
+        scope: What the caller may see; each row alias of each statement carries it.
+        query: From `parse`.
+        note: Who asks what and why.
+        link_key: Secret that seals page tokens, 16 bytes or more.
+        cursor: `SearchResult.next_cursor` of the page before.
+
+    Raises:
+        Expired: the cursor was altered, belongs to another caller, purpose or query, or is a day old.
+        TooCostly: a bound of `ehr.search.limits` was passed.
+        StaleScope: decide again, once; nothing was shown or logged.
+        Unavailable: the database is away or too slow.
+    """
+    request = _Request(store, scope, query, note, now_us())
+    binding = "\x1f".join(
+        (scope.actor, scope.organisation or "", scope.purpose_of_use, query.resource_type, page.self_query(query.pairs))
+    )
+    position = page.unseal(link_key, binding, cursor, request.at_us) if cursor is not None else None
+    with database_errors():
+        async with store.search_pool.acquire() as connection:
+            found = await request.answer(connection, position)
+    following = None
+    if found.following is not None:
+        following = page.seal(link_key, binding, found.following)
+    return SearchResult(
+        [_shortened(query, match, included=False) for match in found.matches],
+        [_shortened(query, extra, included=True) for extra in found.includes],
+        found.total,
+        following,
+        page.self_query(query.pairs),
+        query.issues,
+    )
+
+
+@dataclass(slots=True)
+class _Found:
+    matches: list[StoredVersion]
+    includes: list[StoredVersion]
+    total: int | None
+    following: Position | None
+
+
+@dataclass(slots=True)
+class _Request:
+    store: SearchableStore
+    scope: ReadScope
+    query: SearchQuery
+    note: AuditNote
+    at_us: int
+
+    async def answer(self, connection: asyncpg.Connection, position: Position | None) -> _Found:
+        if not must_open(self.query):
+            return await self._page(connection, position, None, None)
+        async with connection.transaction(isolation="repeatable_read"):
+            opening = Opening(connection, self.scope.row_filter, self.store.hasher, _extractor_of(self.store.hasher))
+            given, following = await opening.page(self.query, position)
+            return await self._page(connection, position, given, following)
+
+    async def _page(
+        self,
+        connection: asyncpg.Connection,
+        position: Position | None,
+        given: Given | None,
+        following: Position | None,
+        *,
+        walk: bool = False,
+    ) -> _Found:
+        rendering = Rendering(self.scope.row_filter, self.store.hasher, walk_chains=walk)
+        audited = None if self.scope.internal else Audited(self.scope, self.note, self.at_us)
+        second = include.needs_bodies(self.query) and not self.query.count_only
+        if self.query.count_only and given is None:
+            text = count_statement(rendering, self.query, audited)
+        else:
+            text = page_statement(rendering, self.query, position, None if second else audited, given)
+        rows = await connection.fetch(text, *rendering.parameters.values)
+        first = rows[0]
+        if first["overflow"]:
+            return await self._page(connection, position, given, following, walk=True)
+        require_fresh(self.scope, first["epoch"], first["highest_class"])
+        found = _Found([_version(row) for row in rows if row["place"]], [], first["total"], None)
+        found.includes = _distinct(found.matches, (_version(row) for row in rows if row["place"] == 0))
+        if second:
+            found.includes = await self._targets(connection, found, audited)
+        if len(found.includes) > limits.INCLUDED_ROWS:
+            raise TooCostly(f"More than {limits.INCLUDED_ROWS} included resources; ask for fewer with _count")
+        if first["more"] and not self.query.count_only:
+            found.following = self._following(rows, position, following, found)
+        return found
+
+    def _following(
+        self, rows: list[asyncpg.Record], position: Position | None, following: Position | None, found: _Found
+    ) -> Position | None:
+        started = position.started_us if position is not None else self.at_us
+        snapshot = position.snapshot if position is not None else rows[0]["snapshot"]
+        if following is not None:
+            return replace(following, started_us=started, snapshot=snapshot)
+        values = tuple(rows[0][f"s{number}"] for number in range(len(keys_of(self.query))))
+        return Position(values, found.matches[-1].key, started, snapshot, found.total is None)
+
+    async def _targets(
+        self, connection: asyncpg.Connection, found: _Found, audited: Audited | None
+    ) -> list[StoredVersion]:
+        bodies = [match.body for match in found.matches if match.body is not None]
+        keys = include.target_keys(
+            _extractor_of(self.store.hasher), self.query.includes, [parse_json(body) for body in bodies]
+        )
+        shown = [*found.matches, *found.includes]
+        holders = sorted({holder for one in shown if one.holder for holder in (one.holder, *one.others)})
+        rendering = Rendering(self.scope.row_filter, self.store.hasher)
+        text = keys_statement(rendering, audited, keys, holders)
+        rows = await connection.fetch(text, *rendering.parameters.values)
+        require_fresh(self.scope, rows[0]["epoch"], rows[0]["highest_class"])
+        targets = [_version(row) for row in rows if row["place"] is not None]
+        return _distinct(found.matches, [*found.includes, *targets])
+
+
+def _distinct(matches: list[StoredVersion], rows: Iterable[StoredVersion]) -> list[StoredVersion]:
+    seen = {match.key for match in matches}
+    kept = []
+    for row in rows:
+        if row.key not in seen:
+            seen.add(row.key)
+            kept.append(row)
+    return kept
+
+
+def _version(row: Any) -> StoredVersion:
+    body = row["body"]
+    return StoredVersion(
+        type_name(row["type"]),
+        row["id"],
+        row["version"],
+        row["last_updated"],
+        deleted=False,
+        body=None if body is None else open_body(body, row["dictionary"]),
+        key=row["key"],
+        holder=row["holder"],
+        others=tuple(row["others"] or ()),
+        custodian=row["custodian"],
+        labels=row["labels"],
+    )
+
+
+def _shortened(query: SearchQuery, version: StoredVersion, *, included: bool) -> StoredVersion:
+    elements = () if included else query.elements
+    if version.body is None or not (elements or query.summary in ("true", "text", "data")):
+        return version
+    return replace(version, body=cut(version.body, version.resource_type, query.summary, elements))

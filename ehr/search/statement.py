@@ -1,0 +1,203 @@
+"""The one statement of a search: page, bounded count, included rows, audit row and freshness in one round trip.
+
+Every alias of `resource` carries the caller's scope; the audit row is written only where the answer will be shown.
+"""
+
+from dataclasses import dataclass
+
+from ehr.audit_note import AuditNote
+from ehr.scopes import ReadScope
+from ehr.search import include, limits
+from ehr.search.page import Position
+from ehr.search.query import SearchQuery
+from ehr.search.rendering import Rendering
+from ehr.search.sort import NEWEST_FIRST, Order, keys_of, order_of, unmoved
+from ehr.search.statement_columns import columns_of
+from ehr.search.where import row_condition
+from ehr.store import audit
+
+_SAFE_ORDER = (NEWEST_FIRST,)
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """The audit row that the statement writes: whose it is and when."""
+
+    scope: ReadScope
+    note: AuditNote
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A page that was found by opening bodies: its keys in order, the total, and whether more follow."""
+
+    keys: list[int]
+    total: int | None
+    more: bool
+
+
+def matching(rendering: Rendering, query: SearchQuery) -> str:
+    """The predicate of the rows that match (or, with re-check, may match)."""
+    return row_condition(rendering, "r", query.resource_type, query.clauses)
+
+
+def page_statement(
+    rendering: Rendering,
+    query: SearchQuery,
+    position: Position | None,
+    audited: Audited | None,
+    given: Given | None = None,
+) -> str:
+    """The statement of one page; `given` is what was already found by opening bodies.
+
+    Result: one row at least (policy_state's `epoch` and `highest_class`, `total`, `more`, `overflow`, `snapshot`),
+    and for each row of the answer `place` (0 for included rows) and `COLUMNS`, in order. Without `audited` no audit row
+    is written: a second statement will fetch more rows and write it.
+    """
+    tables: list[str] = []
+    last = ""
+    if given is not None:
+        total, more = _given(rendering, given, tables)
+    else:
+        order = order_of(rendering, "r", keys_of(query), query.resource_type)
+        total = _matches(rendering, query, order, position, tables)
+        more = f"exists (select 1 from page where place > {query.count})"
+        last = "".join(
+            f" (select s{number} from page where place = {query.count}) as s{number},"
+            for number in range(len(order.keys))
+        )
+    tables.append(
+        f"answer as (select p.place, {columns_of('r')} from page p join resource r on r.key = p.key"
+        f" where p.place <= {query.count} and {rendering.row('r', query.resource_type)}"
+        + "".join(f" union all {text}" for text in include.in_statement(rendering, query))
+        + ")"
+    )
+    overflow = _overflow(rendering)
+    if audited is not None:
+        tables.append(_audit(rendering, audited, overflow, "answer"))
+    snapshot = "pg_current_snapshot()::text" if position is None and keys_of(query) != _SAFE_ORDER else "''"
+    return (
+        f"with {', '.join([*rendering.extra_tables, *tables])}"
+        f" select ps.epoch, ps.highest_class, {total} as total,"
+        f" {more} as more, {overflow} as overflow,"
+        f"{last} {snapshot} as snapshot, a.*"
+        " from policy_state ps left join answer a on true order by a.place = 0, a.place"
+    )
+
+
+def _given(rendering: Rendering, given: Given, tables: list[str]) -> tuple[str, str]:
+    keys = rendering.add(given.keys, "bigint[]")
+    tables.append(f"page as (select g.key, g.place from unnest({keys}) with ordinality as g(key, place))")
+    return rendering.add(given.total, "bigint"), rendering.add(given.more, "boolean")
+
+
+def _matches(
+    rendering: Rendering, query: SearchQuery, order: Order, position: Position | None, tables: list[str]
+) -> str:
+    """Append the tables up to `page`; returns the SQL of the total."""
+    matching_sql = matching(rendering, query)
+    values = ", ".join(f"s{number}" for number in range(len(order.keys)))
+    numbered = f"{values}, row_number() over (order by {order.by('')}) as place"
+    wanted = query.total != "none" and not (position is not None and position.large and query.total != "accurate")
+    if position is None and wanted:
+        tables.append(
+            f"matched as materialized (select r.key, {order.columns()} from resource r where {matching_sql}"
+            f" order by {order.by_expression('r')} limit {max(limits.COUNTED, query.count + 1)})"
+        )
+        tables.append(f"page as (select key, {numbered} from matched order by {order.by('')} limit {query.count + 1})")
+        counted = "(select count(*) from matched)"
+        return f"case when {counted} < {limits.COUNTED} then {counted} else {_beyond(rendering, query)} end"
+    after = ""
+    if position is not None:
+        after = f" and {order.after(rendering, 'r', position)}"
+        if keys_of(query) != _SAFE_ORDER:
+            after += f" and {unmoved(rendering, 'r', position)}"
+    tables.append(
+        f"page as materialized (select key, {numbered} from (select r.key, {order.columns()} from resource r"
+        f" where {matching_sql}{after} order by {order.by_expression('r')} limit {query.count + 1}) as found)"
+    )
+    if not wanted:
+        return "null::bigint"
+    if query.total == "accurate":
+        return _beyond(rendering, query)
+    again = matching(rendering, query)
+    counted = f"(select count(*) from (select 1 from resource r where {again} limit {limits.COUNTED}) as counted)"
+    return f"(select nullif(found.number, {limits.COUNTED}) from (select {counted} as number) as found)"
+
+
+def _beyond(rendering: Rendering, query: SearchQuery) -> str:
+    """The exact number of all matches where it is required, else null."""
+    if query.total != "accurate":
+        return "null::bigint"
+    return f"(select count(*) from resource r where {matching(rendering, query)})"
+
+
+def count_statement(rendering: Rendering, query: SearchQuery, audited: Audited | None) -> str:
+    """The statement of `_summary=count`: the exact number of matches, no rows."""
+    counted = f"counted as (select count(*) as total from resource r where {matching(rendering, query)})"
+    overflow = _overflow(rendering)
+    tables = [*rendering.extra_tables, counted]
+    if audited is not None:
+        tables.append(_audit(rendering, audited, overflow, None))
+    return (
+        f"with {', '.join(tables)} select ps.epoch, ps.highest_class, c.total, false as more,"
+        f" {overflow} as overflow, '' as snapshot, null as place from policy_state ps cross join counted c"
+    )
+
+
+def keys_statement(rendering: Rendering, audited: Audited | None, keys: list[int], holders: list[int]) -> str:
+    """The statement that fetches included rows by key; its audit row names the `holders` of the matches too."""
+    given = rendering.add(keys, "bigint[]")
+    visible = rendering.row_filter.sql("i", rendering.parameters)
+    found = (
+        f"answer as (select 0 as place, {columns_of('i')} from resource i where i.key = any({given})"
+        f" and not i.deleted and {visible})"
+    )
+    tables = [found]
+    if audited is not None:
+        more = f" union select unnest({rendering.add(holders, 'bigint[]')})"
+        tables.append(_audit(rendering, audited, "false", "answer", more))
+    return (
+        f"with {', '.join(tables)}"
+        " select ps.epoch, ps.highest_class, a.* from policy_state ps left join answer a on true"
+    )
+
+
+def _overflow(rendering: Rendering) -> str:
+    tests = [f"{size} > {limits.CHAINED_KEYS}" for size in rendering.chain_sizes]
+    return f"({' or '.join(tests)})" if tests else "false"
+
+
+def _audit(rendering: Rendering, audited: Audited, overflow: str, answer: str | None, more: str = "") -> str:
+    holders = "'{}'::bigint[]"
+    if answer is not None:
+        holders = (
+            f"array(select distinct u.holder from {answer} a cross join lateral"
+            f" unnest({audit.holders_sql('a')}) as u(holder){more})"
+        )
+    where = audit.fresh_sql(audited.scope, rendering.parameters)
+    if overflow != "false":
+        where += f" and not {overflow}"
+    insert = audit.insert_sql(
+        rendering.parameters, audited.note, audited.at_us, outcome_sql="0", holders_sql=holders, where_sql=where
+    )
+    return f"audit as ({insert} returning 1)"
+
+
+def candidates_statement(
+    rendering: Rendering,
+    query: SearchQuery,
+    order: Order,
+    position: Position | None,
+    *,
+    limit: int,
+    more_columns: str = "",
+) -> str:
+    """Rows that may match, with their bodies and sort values, in order, behind a position; chains must be walked."""
+    matching_sql = matching(rendering, query)
+    after = f" and {order.after(rendering, 'r', position)}" if position is not None else ""
+    return (
+        f"select {columns_of('r')}, {order.columns()}{more_columns} from resource r where {matching_sql}{after}"
+        f" order by {order.by_expression('r')} limit {limit}"
+    )

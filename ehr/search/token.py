@@ -1,0 +1,53 @@
+"""Token parameters: https://hl7.org/fhir/R4/search.html#token."""
+
+from ehr.errors import BadSearch
+from ehr.indexing import normalise_string
+from ehr.search import limits
+from ehr.search.query import Criterion, TokenValue
+from ehr.search.rendering import NEVER, Condition, Rendering
+from ehr.search.text import split, unescape
+
+MODIFIERS = frozenset({"missing", "not", "text"})
+
+
+def parse_value(name: str, text: str) -> TokenValue:
+    """Read `code`, `system|code`, `|code` or `system|`; BadSearch for anything else."""
+    parts = [unescape(part) for part in split(text, "|")]
+    if len(parts) == 1:
+        return TokenValue(parts[0], parts[0])
+    if len(parts) != 2 or not any(parts):
+        raise BadSearch(f"{name}: a token is code, system|code, |code or system|")
+    return TokenValue("|".join(parts), parts[1])
+
+
+def parse_text(name: str, text: str) -> TokenValue:
+    """Read the words of `:text`; BadSearch where nothing is left to compare."""
+    normalised = normalise_string(unescape(text))
+    if not normalised:
+        raise BadSearch(f"{name}: no text to look for")
+    return TokenValue(normalised)
+
+
+def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condition:
+    """Rows with one of the tokens; with `:not`, rows without any, those without the parameter included."""
+    texts = [value.text for value in criterion.values if isinstance(value, TokenValue)]
+    if criterion.modifier == "text":
+        kind, texts = "text", [text[: limits.PREFIX] for text in texts]
+    else:
+        kind = "token"
+    terms = tuple(rendering.hasher.term(criterion.resource_type, criterion.code, kind, text) for text in texts)
+    return Condition(terms, negated=criterion.modifier == "not") if terms else NEVER
+
+
+def needs_opening(criterion: Criterion) -> bool:
+    """Whether the index gives only candidates: `:text` with more characters than its terms hold."""
+    return criterion.modifier == "text" and any(
+        isinstance(value, TokenValue) and len(value.text) > limits.PREFIX for value in criterion.values
+    )
+
+
+def matches(criterion: Criterion, texts: list[str]) -> bool:
+    """Compare the texts and displays of an opened resource with `:text`."""
+    normalised = [normalise_string(text) for text in texts]
+    wanted = [value.text for value in criterion.values if isinstance(value, TokenValue)]
+    return any(text.startswith(words) for text in normalised for words in wanted)

@@ -1,0 +1,62 @@
+"""From clauses of a query to conditions on a row, kind by kind."""
+
+from collections.abc import Callable
+
+from ehr.keys import row_key
+from ehr.search import date, number, quantity, reference, string, token, uri
+from ehr.search.chain import chain_condition, has_condition
+from ehr.search.query import Chain, Clause, Criterion, Has, RowKeys, TokenValue
+from ehr.search.rendering import Condition, Rendering
+
+_KINDS: dict[str, Callable[[Rendering, str, Criterion], Condition]] = {
+    "token": token.condition,
+    "string": string.condition,
+    "uri": uri.condition,
+    "date": date.condition,
+    "number": number.condition,
+    "quantity": quantity.condition,
+}
+
+
+def criterion_conditions(rendering: Rendering, alias: str, criterion: Criterion) -> list[Condition]:
+    """Conditions that a row of the criterion's type meets (or, with re-check, may meet)."""
+    if criterion.missing is not None:
+        present = rendering.hasher.term(criterion.resource_type, criterion.code, "present", "")
+        return [Condition((present,), negated=criterion.missing)]
+    if criterion.kind == "key":
+        found = [key for value in criterion.values if isinstance(value, RowKeys) for key in value.keys]
+        return [Condition(sql=f"{alias}.key = any({rendering.add(found, 'bigint[]')})")]
+    if criterion.code == "_id":
+        codes = [value.code for value in criterion.values if isinstance(value, TokenValue)]
+        keys = rendering.add([row_key(criterion.resource_type, code) for code in codes], "bigint[]")
+        return [Condition(sql=f"{alias}.key = any({keys})", negated=criterion.modifier == "not")]
+    if criterion.kind == "reference":
+        return reference.condition(rendering, alias, criterion)
+    return [_KINDS[criterion.kind](rendering, alias, criterion)]
+
+
+def clause_conditions(rendering: Rendering, alias: str, clause: Clause) -> list[Condition]:
+    """Conditions of a criterion, a chain or a reverse chain."""
+    match clause:
+        case Criterion():
+            return criterion_conditions(rendering, alias, clause)
+        case Chain():
+            return [chain_condition(rendering, alias, clause, criterion_conditions)]
+        case Has():
+            return [has_condition(rendering, alias, clause, criterion_conditions)]
+
+
+def row_condition(rendering: Rendering, alias: str, resource_type: str, clauses: tuple[Clause, ...]) -> str:
+    """The whole predicate of one row alias: type, not deleted, scope, clauses."""
+    visible = rendering.row(alias, resource_type)
+    conditions = [condition for clause in clauses for condition in clause_conditions(rendering, alias, clause)]
+    return f"{visible} and {rendering.conditions(alias, conditions)}"
+
+
+def needs_opening(criterion: Criterion) -> bool:
+    """Whether the index gives only candidates for this criterion."""
+    if criterion.missing is not None:
+        return False
+    if criterion.kind == "string":
+        return string.needs_opening(criterion)
+    return criterion.kind == "token" and token.needs_opening(criterion)
