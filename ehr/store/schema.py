@@ -148,6 +148,7 @@ consent_rule = sa.Table(
     sa.Column("holder", sa.BigInteger, nullable=False, index=True),
     sa.Column("consent_id", sa.Text(collation="C"), nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("filed", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
     sa.Column("rules", JSONB, nullable=False, comment="the Consent in force, normalised; classes are made of these"),
 )
 
@@ -156,6 +157,7 @@ person = sa.Table(
     metadata,
     sa.Column("person", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("class", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("reviewed_at", sa.BigInteger, nullable=False, server_default="0", comment="merges after it are not"),
     sa.Column(
         "under_review", sa.Boolean, nullable=False, server_default=sa.false(), comment="merged, the strictest wins"
     ),

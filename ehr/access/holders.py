@@ -1,0 +1,87 @@
+"""Persons of holders, and what other rows say about whom they are about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+
+@dataclass(frozen=True, slots=True)
+class HolderState:
+    """The person behind a holder, and that person's consent class."""
+
+    person: int
+    consent_class: int
+
+
+# The transaction id is taken before any class is read: the job that re-stamps rows waits for all older transactions.
+_PERSONS = """select h.holder, h.person, p."class" from (select pg_current_xact_id()) as x
+cross join unnest($1::bigint[]) as wanted(holder)
+join holder_person h on h.holder = wanted.holder join person p on p.person = h.person"""
+
+_FIRST_MENTION = """with given as (
+  select * from unnest($1::bigint[], $2::text[]) as g(holder, patient_id)
+), mapped as (
+  insert into holder_person (holder, person, custodian, patient_id) select holder, holder, 0, patient_id
+  from given order by holder on conflict do nothing
+)
+insert into person (person) select holder from given order by holder on conflict do nothing"""
+
+
+async def ensure_holders(connection: asyncpg.Connection, patients: Mapping[int, str]) -> dict[int, HolderState]:
+    """The state of these holders (row key: Patient id); one named for the first time becomes a person of its own."""
+    if not patients:
+        return {}
+    found = await _states(connection, list(patients))
+    missing = {holder: identity for holder, identity in patients.items() if holder not in found}
+    if missing:
+        await connection.execute(_FIRST_MENTION, list(missing), list(missing.values()))
+        found |= await _states(connection, list(missing))
+    return found
+
+
+async def _states(connection: asyncpg.Connection, holders: Sequence[int]) -> dict[int, HolderState]:
+    rows = await connection.fetch(_PERSONS, holders)
+    return {row["holder"]: HolderState(row["person"], row["class"]) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """The access columns of a stored row."""
+
+    key: int
+    holder: int
+    others: tuple[int, ...]
+    custodian: int
+    labels: int
+
+
+async def rows_by_key(connection: asyncpg.Connection, keys: Sequence[int]) -> dict[int, RowState]:
+    """The access columns of the current rows among these keys."""
+    if not keys:
+        return {}
+    rows = await connection.fetch(
+        "select r.key, r.holder, r.others, r.custodian, r.labels from resource r"
+        " where r.key = any($1::bigint[]) and r.key is not null",
+        keys,
+    )
+    return {
+        row["key"]: RowState(row["key"], row["holder"], tuple(row["others"] or ()), row["custodian"], row["labels"])
+        for row in rows
+    }
+
+
+async def adopt(connection: asyncpg.Connection, rows: Sequence[tuple[int, int, int, int]]) -> None:
+    """Give rows about nobody (key) a holder and class, where the referring row has the same custodian.
+
+    Args:
+        connection: inside the transaction of the referring row.
+        rows: (key, custodian, holder, class).
+    """
+    if rows:
+        await connection.execute(
+            """update resource r set holder = g.holder, "class" = g.class
+            from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[]) as g(key, custodian, holder, class)
+            where r.key = g.key and r.custodian = g.custodian and r.holder = 0""",
+            *([row[column] for row in rows] for column in range(4)),
+        )
