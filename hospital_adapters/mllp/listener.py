@@ -6,6 +6,7 @@ closes, so that the sender keeps its message and tries again.
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -47,10 +48,14 @@ class Listener:
 
     async def start(self, host: str, port: int) -> int:
         """Listen and return the port (the one given, or a free one for 0)."""
+        return await self.start_on(socket.create_server((host, port), backlog=1024))
+
+    async def start_on(self, listening: socket.socket) -> int:
+        """Serve a socket that listens already, and return its port."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=1024)
+        self._server = await loop.create_server(lambda: _Connection(self), sock=listening, backlog=1024)
         self._watch = loop.create_task(self._give_up_the_silent())
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(listening.getsockname()[1])
 
     async def stop(self) -> None:
         """Stop listening; answers on their way are sent first, unfinished messages are dropped unanswered."""
