@@ -1,0 +1,149 @@
+"""The application: FastAPI with its cold routes, and the hot FHIR routes beside it.
+
+https://fastapi.tiangolo.com/, https://hl7.org/fhir/R4/http.html
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from ehr.errors import KanglianError
+from fhir_api.access_token import TokenVerifier
+from fhir_api.analytics_questions import analytics_router
+from fhir_api.capabilities import capability_statement, smart_configuration
+from fhir_api.exchange import AsgiScope, Exchange, Receive, Send
+from fhir_api.fhir_application import FhirApplication, refusal
+from fhir_api.fhir_request import Answer
+from fhir_api.interactions.registered import register_all
+from fhir_api.issuer.routes import issuer_router
+from fhir_api.key_sets import FixedKeySet, KeySet, RemoteKeySet
+from fhir_api.metrics import Metrics
+from fhir_api.negotiation import presentation, pretty
+from fhir_api.operation_outcome import MethodNotOffered
+from fhir_api.revocations import Revocations
+from fhir_api.services import Services
+from fhir_api.welcome import welcome
+
+_PUBLIC = frozenset({"/fhir/metadata", "/fhir/.well-known/smart-configuration"})
+
+
+class Application:
+    """Tells the hot routes from the cold ones; everything else is FastAPI's."""
+
+    def __init__(self, services: Services) -> None:
+        """Wire routes to services."""
+        register_all()
+        self.services = services
+        self.metrics = Metrics()
+        self.revocations = Revocations(services.store)
+        self.verifier = _verifier(services, self.revocations)
+        self.fhir = FhirApplication(services, self.verifier, self.revocations, self.metrics)
+        self.api = self._cold_routes()
+        self._public = {
+            "/fhir/metadata": msgspec.json.encode(capability_statement(services)),
+            "/fhir/.well-known/smart-configuration": msgspec.json.encode(smart_configuration(services)),
+        }
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the lifespan."""
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path.startswith("/fhir/") or path == "/fhir":
+                if path in _PUBLIC:
+                    await self._public_document(Exchange(scope, receive, send, "public"), path)
+                else:
+                    await self.fhir(scope, receive, send)
+                return
+        await self.api(scope, receive, send)
+
+    async def _public_document(self, exchange: Exchange, path: str) -> None:
+        try:
+            if exchange.method not in {"GET", "HEAD"}:
+                raise MethodNotOffered("GET, HEAD")
+            shown = presentation(exchange.pairs(), exchange.header(b"accept"))
+            body = self._public[path]
+            kind = b"application/fhir+json; charset=utf-8" if path == "/fhir/metadata" else b"application/json"
+            headers = [(b"content-type", kind), (b"cache-control", b"public, max-age=60")]
+            answer = Answer(200, pretty(body) if shown.pretty else body, headers)
+        except KanglianError as error:
+            answer = refusal(error)
+        await exchange.answer(answer.status, answer.body, answer.headers)
+
+    def _cold_routes(self) -> FastAPI:
+        services = self.services
+        api = FastAPI(
+            title="Kanglian 康联", version=services.version, lifespan=self._lifespan, redoc_url=None, docs_url="/docs"
+        )
+
+        @api.get("/", include_in_schema=False)
+        async def first_page() -> Response:
+            return welcome(services)
+
+        @api.get("/health/live", tags=["operation"])
+        async def live() -> Response:
+            return JSONResponse({"status": "live"})
+
+        @api.get("/health/ready", tags=["operation"])
+        async def ready() -> Response:
+            missing = await _missing(services)
+            if missing is None:
+                return JSONResponse({"status": "ready"})
+            return JSONResponse({"status": "not ready", "missing": missing}, 503, headers={"retry-after": "1"})
+
+        @api.get("/metrics", tags=["operation"])
+        async def metrics() -> Response:
+            return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+        if services.issuer is not None:
+            api.include_router(issuer_router(services.issuer, self.revocations, self.verifier))
+        if services.analytics is not None:
+            api.include_router(analytics_router(services.analytics, self.verifier))
+        api.add_exception_handler(KanglianError, _known_error)
+        return api
+
+    @asynccontextmanager
+    async def _lifespan(self, _api: FastAPI) -> AsyncIterator[None]:
+        await self.revocations.refresh()
+        refreshing = asyncio.create_task(self.revocations.keep_fresh())
+        try:
+            yield
+        finally:
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
+
+
+async def _known_error(_request: Request, error: Exception) -> Response:
+    answer = refusal(error if isinstance(error, KanglianError) else KanglianError("unexpected"))
+    headers: Mapping[str, Any] = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers=headers)
+
+
+async def _missing(services: Services) -> str | None:
+    if not await services.store.is_reachable():
+        return "the database cannot be reached"
+    return await services.readiness()
+
+
+def _verifier(services: Services, revocations: Revocations) -> TokenVerifier:
+    keys: KeySet
+    if services.oidc_issuer is not None:
+        keys, clients = RemoteKeySet(services.oidc_issuer), None
+    elif services.issuer is not None:
+        keys = FixedKeySet(services.issuer.issuer, services.issuer.signing_keys())
+        clients = frozenset(services.issuer.directory.clients)
+    else:
+        keys, clients = FixedKeySet(f"{services.base_url}/auth", {}), frozenset()
+    return TokenVerifier(
+        keys, f"{services.base_url}/fhir", revocations, foreign=services.oidc_issuer is not None, clients=clients
+    )
+
+
+def create_app(services: Services) -> Application:
+    """The ASGI application of the platform (DESIGN 4.6); serve it with `fhir_api.server.server_configuration`."""
+    return Application(services)

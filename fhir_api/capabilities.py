@@ -1,0 +1,129 @@
+"""The CapabilityStatement and the SMART configuration: generated from what is registered; absent = not offered.
+
+https://hl7.org/fhir/R4/capabilitystatement.html, https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html
+"""
+
+from typing import Any
+
+from ehr.definitions import RESOURCE_TYPES, search_parameters
+from fhir_api.interactions import audit_events
+from fhir_api.issuer.discovery import oauth_members
+from fhir_api.routing import NOT_STORED, SERVERS_OWN, offered
+from fhir_api.services import Services
+
+_SMART = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_SEARCHABLE_KINDS = frozenset({"number", "date", "string", "token", "reference", "quantity", "uri"})
+_READ_ONLY = frozenset({"Provenance"})
+_WRITES = frozenset({"create", "update", "delete"})
+_RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
+
+
+def _search_parameters(resource_type: str) -> list[dict[str, str]]:
+    if resource_type in SERVERS_OWN:
+        return [{"name": name, "type": kind} for name, kind in audit_events.PARAMETERS.items()]
+    return [
+        {"name": code, "definition": parameter.url, "type": parameter.kind}
+        for code, parameter in sorted(search_parameters(resource_type).items())
+        if parameter.kind in _SEARCHABLE_KINDS and parameter.expression is not None and code not in _RESULT_PARAMETERS
+    ]
+
+
+def _resource(resource_type: str) -> dict[str, Any]:
+    read_only = resource_type in _READ_ONLY
+    shapes = ("type", "instance", "history", "version")
+    found = [entry for shape in shapes for entry in offered(shape, resource_type).values()]
+    names = sorted({entry.name for entry in found} - (_WRITES if read_only else frozenset()))
+    entry: dict[str, Any] = {
+        "type": resource_type,
+        "profile": f"http://hl7.org/fhir/StructureDefinition/{resource_type}",
+        "interaction": [{"code": name} for name in names],
+        "versioning": "versioned",
+        "readHistory": "vread" in names,
+        "searchParam": _search_parameters(resource_type),
+    }
+    if "create" in names:
+        entry |= {
+            "updateCreate": True,
+            "conditionalCreate": True,
+            "conditionalRead": "full-support",
+            "conditionalUpdate": True,
+            "conditionalDelete": "single",
+        }
+    if resource_type not in SERVERS_OWN:
+        entry |= _includes(resource_type)
+    return entry
+
+
+def _includes(resource_type: str) -> dict[str, Any]:
+    own = sorted(
+        f"{resource_type}:{code}"
+        for code, parameter in search_parameters(resource_type).items()
+        if parameter.kind == "reference" and parameter.expression is not None
+    )
+    return {"searchInclude": ["*", *own]} if own else {}
+
+
+def capability_statement(services: Services) -> dict[str, Any]:
+    """What this server offers, as `GET /fhir/metadata` shows it."""
+    issuer = services.oidc_issuer or f"{services.base_url}/auth"
+    endpoints = [
+        {"url": name, "valueUri": f"{issuer}/{name}"} for name in ("authorize", "token", "introspect", "revoke")
+    ]
+    security: dict[str, Any] = {
+        "service": [
+            {
+                "coding": [
+                    {
+                        "system": "http://terminology.hl7.org/CodeSystem/restful-security-service",
+                        "code": "SMART-on-FHIR",
+                    }
+                ]
+            }
+        ],
+        "description": "OpenID Connect tokens; SMART v2 scopes are intersected with consent.",
+    }
+    if services.oidc_issuer is None:
+        security["extension"] = [{"url": _SMART, "extension": endpoints}]
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": "2026-11-01",
+        "kind": "instance",
+        "software": {"name": "Kanglian 康联", "version": services.version},
+        "implementation": {"description": "Kanglian 康联", "url": f"{services.base_url}/fhir"},
+        "fhirVersion": "4.0.1",
+        "format": ["json", "application/fhir+json"],
+        "rest": [
+            {
+                "mode": "server",
+                "security": security,
+                "resource": [_resource(name) for name in RESOURCE_TYPES if name not in NOT_STORED],
+                "interaction": [{"code": "transaction"}, {"code": "batch"}] if offered("base", "") else [],
+            }
+        ],
+    }
+
+
+def smart_configuration(services: Services) -> dict[str, Any]:
+    """`/fhir/.well-known/smart-configuration`: the embedded issuer's endpoints, or where the configured issuer is."""
+    if services.oidc_issuer is not None:
+        return {
+            "issuer": services.oidc_issuer,
+            "grant_types_supported": ["authorization_code", "client_credentials"],
+            "code_challenge_methods_supported": ["S256"],
+            "capabilities": ["permission-v2", "permission-patient", "permission-user"],
+        }
+    return oauth_members(f"{services.base_url}/auth") | {
+        "capabilities": [
+            "launch-standalone",
+            "client-public",
+            "client-confidential-asymmetric",
+            "sso-openid-connect",
+            "context-standalone-patient",
+            "permission-offline",
+            "permission-online",
+            "permission-patient",
+            "permission-user",
+            "permission-v2",
+        ]
+    }

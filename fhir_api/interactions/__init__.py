@@ -1,0 +1,1 @@
+"""One module per FHIR interaction; each takes a FhirRequest and gives an Answer."""

@@ -1,0 +1,32 @@
+"""The interactions that this server offers; the CapabilityStatement says what stands here."""
+
+from fhir_api.interactions.audit_events import read_event, search_events, search_events_by_post
+from fhir_api.interactions.bundle import bundle
+from fhir_api.interactions.create import create
+from fhir_api.interactions.delete import conditional_delete, delete
+from fhir_api.interactions.history import history
+from fhir_api.interactions.read import read
+from fhir_api.interactions.search import search_by_post, search_type
+from fhir_api.interactions.update import conditional_update, update
+from fhir_api.interactions.vread import vread
+from fhir_api.routing import register
+
+_SEARCH = "search-type"
+
+
+def register_all() -> None:
+    """Register every interaction; calling it again changes nothing."""
+    register("base", "POST", bundle, "batch", "E")
+    register("type", "GET", search_type, _SEARCH, "E")
+    register("type", "POST", create, "create", "C")
+    register("type", "PUT", conditional_update, "update", "U")
+    register("type", "DELETE", conditional_delete, "delete", "D")
+    register("type-search", "POST", search_by_post, _SEARCH, "E")
+    register("instance", "GET", read, "read", "R")
+    register("instance", "PUT", update, "update", "U")
+    register("instance", "DELETE", delete, "delete", "D")
+    register("history", "GET", history, "history-instance", "R")
+    register("version", "GET", vread, "vread", "R")
+    register("type:AuditEvent", "GET", search_events, _SEARCH, "E")
+    register("type-search:AuditEvent", "POST", search_events_by_post, _SEARCH, "E")
+    register("instance:AuditEvent", "GET", read_event, "read", "R")

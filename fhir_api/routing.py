@@ -1,0 +1,106 @@
+"""Which interaction an address and a method mean under `/fhir`.
+
+https://hl7.org/fhir/R4/http.html#summary
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ehr.definitions import RESOURCE_TYPES
+from ehr.errors import NotFound
+from fhir_api.fhir_request import Answer, FhirRequest
+from fhir_api.operation_outcome import MethodNotOffered
+
+Handler = Callable[[FhirRequest], Awaitable[Answer]]
+Action = Literal["C", "R", "U", "D", "E"]
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
+SERVERS_OWN = frozenset({"AuditEvent"})
+"""Types that are not rows of the record: read and search only, by handlers of their own."""
+NOT_STORED = frozenset({"Parameters"})
+TYPES = frozenset(RESOURCE_TYPES) - NOT_STORED
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An interaction found; `name` is a restful-interaction code, `action` AuditEvent's."""
+
+    handler: Handler
+    name: str
+    action: Action
+    resource_type: str = ""
+    resource_id: str = ""
+    version: str = ""
+
+
+_Methods = dict[str, Route]
+_BY_SHAPE: dict[str, _Methods] = {}
+
+
+def register(shape: str, method: str, handler: Handler, name: str, action: Action) -> None:
+    """Offer an interaction.
+
+    Args:
+        shape: `base`, `type`, `type-search`, `instance`, `history`, `version`, or `type:X` / `instance:X` for a type X
+            that has handlers of its own.
+        method: HTTP method; HEAD follows GET.
+        handler: the interaction.
+        name: its restful-interaction code.
+        action: its AuditEvent.action.
+    """
+    methods = _BY_SHAPE.setdefault(shape, {})
+    methods[method] = Route(handler, name, action)
+    if method == "GET":
+        methods["HEAD"] = methods["GET"]
+
+
+def route(method: str, segments: Sequence[str | None]) -> Route:
+    """The interaction of a method and decoded path segments after `/fhir/`.
+
+    Raises:
+        NotFound: the address names nothing here.
+        MethodNotOffered: it does, by other methods.
+    """
+    shape, resource_type, resource_id, version = _shape(segments)
+    methods = _BY_SHAPE.get(f"{shape}:{resource_type}") if resource_type in SERVERS_OWN else _BY_SHAPE.get(shape)
+    if methods is None:
+        raise NotFound
+    found = methods.get(method)
+    if found is None:
+        raise MethodNotOffered(", ".join(sorted(methods)))
+    if shape == "base":
+        return found
+    return Route(found.handler, found.name, found.action, resource_type, resource_id, version)
+
+
+def _shape(segments: Sequence[str | None]) -> tuple[str, str, str, str]:
+    match segments:
+        case [""] | []:
+            return "base", "", "", ""
+        case [str(name)] | [str(name), ""] if name in TYPES:
+            return "type", name, "", ""
+        case [str(name), "_search"] if name in TYPES:
+            return "type-search", name, "", ""
+        case [str(name), str(resource_id), *rest] if name in TYPES and _ID.match(resource_id):
+            return _instance(name, resource_id, rest)
+    raise NotFound
+
+
+def _instance(name: str, resource_id: str, rest: Sequence[str | None]) -> tuple[str, str, str, str]:
+    match rest:
+        case []:
+            return "instance", name, resource_id, ""
+        case ["_history"]:
+            return "history", name, resource_id, ""
+        case ["_history", str(version)] if _ID.match(version):
+            return "version", name, resource_id, version
+    raise NotFound
+
+
+def offered(shape: str, resource_type: str) -> dict[str, Route]:
+    """What is registered for a shape and type, by method (for the CapabilityStatement)."""
+    if resource_type in SERVERS_OWN:
+        shape = f"{shape}:{resource_type}"
+    return {method: replace(found) for method, found in _BY_SHAPE.get(shape, {}).items() if method != "HEAD"}
