@@ -271,13 +271,19 @@ class EmbeddedPostgres:
         marker.touch()
 
     def _log_tail(self) -> str:
-        texts = [self.place.logs / "start.log", *self.place.logs.glob("postgresql-*.log")]
-        newest = sorted((file for file in texts if file.exists()), key=lambda file: file.stat().st_mtime)
-        words = [_last_words(file.read_text(errors="replace")) for file in newest]
-        return " / ".join(filter(None, words)) or f"see {self.place.logs}"
+        """PostgreSQL's own words: those before its log collector ran, else the end of its newest log."""
+        files = sorted(self.place.logs.glob("postgresql-*.log"), key=lambda file: file.stat().st_mtime)
+        for file in (self.place.logs / "start.log", *reversed(files)):
+            if words := _last_words(file.read_text(errors="replace")):
+                return words
+        return f"see {self.place.logs}"
 
 
 def _last_words(text: str) -> str:
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    telling = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "ERROR", "error", "HINT"))]
+    telling = [
+        line
+        for line in lines
+        if any(word in line for word in ("FATAL", "PANIC", "unrecognized", "invalid", "error", "HINT"))
+    ]
     return "; ".join((telling or lines)[-3:])

@@ -171,7 +171,7 @@ def _policy(text: str) -> str:
 def _timezone(text: str) -> str:
     try:
         ZoneInfo(text)
-    except (OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError) as error:
         raise ValueError("a name of the time zone database, such as Asia/Shanghai") from error
     return text
 

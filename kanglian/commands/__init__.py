@@ -1,0 +1,20 @@
+"""The subcommands of `kanglian`: each module has NAME, HELP, `add_arguments(parser)` and `run(arguments, settings)`."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from kanglian.commands import doctor, get, serve, token
+from kanglian.settings import Settings
+
+
+class Command(Protocol):
+    """What a module of this package offers."""
+
+    NAME: str
+    HELP: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Settings], int]
+
+
+ALL: Sequence[Command] = tuple(cast("Command", module) for module in (serve, get, token, doctor))

@@ -1,0 +1,163 @@
+"""`kanglian doctor`: looks for what keeps the platform from running, and says what to do about it."""
+
+import argparse
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kanglian.commands.identity import base_url
+from kanglian.ownership import is_owned, read_owner
+from kanglian.settings import Settings, SettingsError, unknown_variables
+
+NAME = "doctor"
+HELP = "look for what keeps the platform from running: settings, ports, disk, permissions, processes, database"
+_LOW_DISK_BYTES = 1 << 30
+_FULL_DISK_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    well: bool
+    words: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add no option."""
+    del parser
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Print one line a finding; 1 where something is wrong."""
+    del arguments
+    wrong = 0
+    for finding in examine(settings):
+        wrong += not finding.well
+        print(f"{'ok   ' if finding.well else 'WRONG'} {finding.what}: {finding.words}")
+    print("nothing wrong was found" if not wrong else f"{wrong} wrong")
+    return 1 if wrong else 0
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything, cheapest first."""
+    yield _settings(settings)
+    yield _permission(settings.data_dir)
+    yield _disk(settings.data_dir)
+    running = is_owned(settings.data_dir)
+    yield from _processes(settings) if running else _ports(settings)
+    yield _database(settings, running=running)
+    if running:
+        yield _readiness(settings)
+
+
+def _settings(settings: Settings) -> Finding:
+    unknown = unknown_variables()
+    if unknown:
+        return Finding("settings", well=False, words=f"{', '.join(unknown)}: no such setting (docs/settings.md)")
+    try:
+        settings.check_serving()
+    except SettingsError as error:
+        return Finding("settings", well=False, words=str(error))
+    kind = "embedded default" if settings.embedded_default else f"issuer {settings.oidc_issuer}"
+    return Finding("settings", well=True, words=f"{kind}, policy {settings.policy}, {settings.workers} HTTP workers")
+
+
+def _permission(data_dir: Path) -> Finding:
+    nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("data directory", well=False, words=f"this user may not write {nearest}; set KANGLIAN_DATA_DIR")
+    for part in ("keys", "keys/issuer.pem"):
+        if (data_dir / part).exists() and not os.access(data_dir / part, os.R_OK):
+            words = f"this user may not read {data_dir / part}: run as the user that made it"
+            return Finding("data directory", well=False, words=words)
+    return Finding("data directory", well=True, words=str(data_dir))
+
+
+def _disk(data_dir: Path) -> Finding:
+    nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
+    places = {nearest, Path("/var/lib")} if os.geteuid() == 0 else {nearest}
+    free, place = min((shutil.disk_usage(place).free, str(place)) for place in places)
+    words = f"{free / (1 << 30):.1f} GiB free at {place}"
+    if free < _FULL_DISK_BYTES:
+        return Finding("disk", well=False, words=f"full: {words}; free some, the platform answers 503 meanwhile")
+    if free < _LOW_DISK_BYTES:
+        return Finding("disk", well=False, words=f"nearly full: {words}")
+    return Finding("disk", well=True, words=words)
+
+
+def _processes(settings: Settings) -> Iterator[Finding]:
+    facts = read_owner(settings.data_dir)
+    yield Finding(
+        "platform", well=True, words=f"{facts.get('state')}, process {facts.get('pid')}, {facts.get('base_url')}"
+    )
+    children = facts.get("children") or {}
+    for name in facts.get("expected", ()):
+        pid = children.get(name)
+        alive = pid is not None and Path(f"/proc/{pid}").exists()
+        words = f"process {pid}" if alive else "dead; the supervisor starts it again, its lines say why it died"
+        yield Finding(f"process {name}", well=alive, words=words)
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    from kanglian.ports import PortError, listen
+
+    yield Finding("platform", well=True, words=f"not running on {settings.data_dir} (make run starts it)")
+    for port, name in ((settings.port, "KANGLIAN_PORT"), (settings.mllp_port, "KANGLIAN_MLLP_PORT")):
+        try:
+            listen(settings.host, port, name).close()
+        except PortError as error:
+            yield Finding(f"port {port}", well=False, words=str(error))
+        else:
+            yield Finding(f"port {port}", well=True, words="free")
+
+
+def _database(settings: Settings, *, running: bool) -> Finding:
+    import asyncio
+
+    if settings.database_url is None and not running:
+        return Finding("database", well=True, words="embedded, starts with the platform")
+    url = settings.database_url or str(read_owner(settings.data_dir).get("database_url"))
+    try:
+        version = asyncio.run(_version(url))
+    except Exception as error:  # noqa: BLE001 - whatever keeps us from the database is the finding
+        words = f"cannot be reached ({type(error).__name__}: {error}); check KANGLIAN_DATABASE_URL and the server"
+        return Finding("database", well=False, words=words if settings.database_url else f"embedded, {words}")
+    if version < 150_000:
+        return Finding(
+            "database", well=False, words=f"PostgreSQL {version // 10_000} is too old, 15 or later is needed"
+        )
+    return Finding("database", well=True, words=f"PostgreSQL {version // 10_000}.{version % 10_000}")
+
+
+async def _version(url: str) -> int:
+    import asyncpg
+
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        return int(await connection.fetchval("show server_version_num"))
+    finally:
+        await connection.close()
+
+
+def _readiness(settings: Settings) -> Finding:
+    import http.client
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(base_url(settings))
+    connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=5)
+    try:
+        connection.request("GET", "/health/ready")
+        answer = connection.getresponse()
+        words = f"HTTP {answer.status}"
+        if answer.status != 200:
+            words += f" {answer.read(500).decode(errors='replace')}"
+    except (OSError, socket.gaierror, http.client.HTTPException) as error:
+        return Finding("readiness", well=False, words=f"{parts.netloc} does not answer: {error}")
+    finally:
+        connection.close()
+    return Finding("readiness", well=answer.status == 200, words=words)
