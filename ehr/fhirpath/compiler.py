@@ -62,7 +62,7 @@ class _Compiler:
     def __init__(self, *, strict: bool) -> None:
         self.strict = strict
 
-    def closure(self, node: Expression) -> Closure:
+    def closure(self, node: Expression) -> Closure:  # noqa: PLR0911 - one return for each kind of node
         """The closure of one node of the tree."""
         match node:
             case Literal():
@@ -91,9 +91,9 @@ class _Compiler:
             if model.is_known(name):
                 return _typed_root(name, strict=strict)
             return lambda this, _environment: _children(this, name, strict=strict)
-        if strict and isinstance(node.source, TypeTest) and node.source.operator == "as":
-            if name not in model.children(node.source.type_name):
-                raise FhirPathError(f"FHIRPath: {node.source.type_name} has no element {name}")
+        cast = node.source.type_name if isinstance(node.source, TypeTest) and node.source.operator == "as" else None
+        if strict and cast is not None and name not in model.children(cast):
+            raise FhirPathError(f"FHIRPath: {cast} has no element {name}")
         source = self.closure(node.source)
         return lambda this, environment: _children(source(this, environment), name, strict=strict)
 
@@ -103,9 +103,9 @@ class _Compiler:
             raise FhirPathError(f"FHIRPath: there is no function {node.name}()")
         if not function.fewest <= len(node.arguments) <= function.most:
             raise FhirPathError(f"FHIRPath: {node.name}() does not take {len(node.arguments)} arguments")
-        if self.strict and node.name in _ORDER_DEPENDENT and isinstance(node.source, Call):
-            if node.source.name in _UNORDERED:
-                raise FhirPathError(f"FHIRPath: {node.name}() on children, which have no order")
+        unordered = isinstance(node.source, Call) and node.source.name in _UNORDERED
+        if self.strict and unordered and node.name in _ORDER_DEPENDENT:
+            raise FhirPathError(f"FHIRPath: {node.name}() on children, which have no order")
         step: Step = function.build(node.arguments, self.closure, self.strict)
         if node.source is None:
             return lambda this, environment: step(this, this, environment)
@@ -146,7 +146,7 @@ class _Compiler:
             return lambda this, environment: types_functions.is_step(operand(this, environment), type_name)
         return lambda this, environment: types_functions.as_step(operand(this, environment), type_name, strict=strict)
 
-    def binary(self, node: Binary) -> Closure:
+    def binary(self, node: Binary) -> Closure:  # noqa: PLR0911 - one return for each kind of operator
         left, right, operator = self.closure(node.left), self.closure(node.right), node.operator
         if operator in LOGIC:
             return _logic(operator, left, right)

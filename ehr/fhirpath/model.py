@@ -117,5 +117,5 @@ def type_at(path: str) -> str:
     parent, _, name = path.rpartition(".")
     if not parent or children(path):
         return path
-    child = children(parent).get(name.removesuffix("[x]"))
+    child = children(type_at(parent)).get(name.removesuffix("[x]"))
     return child.options[0][1] if child is not None and len(child.options) == 1 else path

@@ -133,7 +133,7 @@ def descendants(items: list[Item]) -> list[Item]:
     return found
 
 
-def system_value(item: Item) -> Any:
+def system_value(item: Item) -> Any:  # noqa: PLR0911 - one return for each family of types
     """The System value of an item: primitives and quantities converted, other elements as they are.
 
     None for a primitive without a value.

@@ -15,7 +15,8 @@ from ehr.fhirpath.temporal import Temporal
 TRUE: list[Item] = [True]
 FALSE: list[Item] = [False]
 MAXIMUM_INTEGER = 2**31 - 1
-_NUMBERS = (int, Decimal)
+Truth = bool | None
+"""A Boolean of three values; None is unknown."""
 
 
 def is_number(value: Any) -> bool:
@@ -59,7 +60,7 @@ def _calendar_months(quantity: Quantity) -> Decimal:
     return quantity.value * (12 if quantity.unit.startswith("year") else 1)
 
 
-def values_equal(left: Item, right: Item) -> bool | None:
+def values_equal(left: Item, right: Item) -> bool | None:  # noqa: PLR0911 - one return for each pair of types
     """Equality of two items; None where precision leaves it open."""
     mine, others = system_value(left), system_value(right)
     if isinstance(mine, Temporal) and isinstance(others, Temporal):
@@ -217,8 +218,8 @@ def _moved(moment: Temporal, amount: Quantity, sign: int) -> Temporal:
         raise FhirPathError(f"FHIRPath: a date cannot be moved by {amount.unit!r}")
     value = amount.value * sign
     if moment.kind == "Date" and unit in {"hour", "minute", "second", "millisecond"}:
-        seconds = {"hour": 3600, "minute": 60, "second": 1, "millisecond": Decimal("0.001")}[unit]
-        value, unit = Decimal(int(value * seconds / 86400)), "day"
+        milliseconds = {"hour": 3_600_000, "minute": 60_000, "second": 1000, "millisecond": 1}[unit]
+        value, unit = Decimal(int(value * milliseconds / 86_400_000)), "day"
     return moment.plus(value, unit)
 
 
@@ -297,26 +298,26 @@ def calculated(operator: str, left: list[Item], right: list[Item]) -> list[Item]
     return [found]
 
 
-def conjunction(left: bool | None, right: bool | None) -> bool | None:
+def conjunction(left: Truth, right: Truth) -> Truth:
     """Three-valued `and`."""
     if left is False or right is False:
         return False
     return None if left is None or right is None else True
 
 
-def disjunction(left: bool | None, right: bool | None) -> bool | None:
+def disjunction(left: Truth, right: Truth) -> Truth:
     """Three-valued `or`."""
     if left is True or right is True:
         return True
     return None if left is None or right is None else False
 
 
-def exclusive(left: bool | None, right: bool | None) -> bool | None:
+def exclusive(left: Truth, right: Truth) -> Truth:
     """Three-valued `xor`."""
     return None if left is None or right is None else left is not right
 
 
-def implication(left: bool | None, right: bool | None) -> bool | None:
+def implication(left: Truth, right: Truth) -> Truth:
     """Three-valued `implies`."""
     if left is False or right is True:
         return True

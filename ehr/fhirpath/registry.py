@@ -63,12 +63,8 @@ def on_value(
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         def build(expressions: tuple[Expression, ...], compiled: Compile, _: bool) -> Step:  # noqa: FBT001 - a Builder's shape
-            closures = [compiled(expression) for expression in expressions]
-
-            def step(items: list[Item], this: list[Item], environment: Environment) -> list[Item]:
-                return _applied(name, function, wanted, items, closures, this, environment)
-
-            return step
+            closures = tuple(compiled(expression) for expression in expressions)
+            return _ValueStep(name, function, wanted, closures)
 
         FUNCTIONS[name] = Function(build, fewest, fewest if most is None else most)
         return function
@@ -76,25 +72,26 @@ def on_value(
     return register
 
 
-def _applied(
-    name: str,
-    function: Callable[..., Any],
-    wanted: type | tuple[type, ...],
-    items: list[Item],
-    closures: list[Closure],
-    this: list[Item],
-    environment: Environment,
-) -> list[Item]:
-    value = single(items, f"{name}()")
-    arguments = [single(closure(this, environment), f"{name}()") for closure in closures]
-    if value is None or None in arguments:
-        return []
-    if not isinstance(value, wanted) or (type(value) is bool and wanted is not object):
-        raise FhirPathError(f"FHIRPath: {name}() cannot take this type")
-    try:
-        found = function(value, *arguments)
-    except (TypeError, AttributeError) as error:
-        raise FhirPathError(f"FHIRPath: {name}() cannot take these arguments") from error
-    if found is None:
-        return []
-    return found if isinstance(found, list) else [found]
+@dataclass(frozen=True, slots=True)
+class _ValueStep:
+    """A compiled function of single values."""
+
+    name: str
+    function: Callable[..., Any]
+    wanted: type | tuple[type, ...]
+    closures: tuple[Closure, ...]
+
+    def __call__(self, items: list[Item], this: list[Item], environment: Environment) -> list[Item]:
+        value = single(items, f"{self.name}()")
+        arguments = [single(closure(this, environment), f"{self.name}()") for closure in self.closures]
+        if value is None or None in arguments:
+            return []
+        if not isinstance(value, self.wanted) or (type(value) is bool and self.wanted is not object):
+            raise FhirPathError(f"FHIRPath: {self.name}() cannot take this type")
+        try:
+            found = self.function(value, *arguments)
+        except (TypeError, AttributeError) as error:
+            raise FhirPathError(f"FHIRPath: {self.name}() cannot take these arguments") from error
+        if found is None:
+            return []
+        return found if isinstance(found, list) else [found]

@@ -123,9 +123,7 @@ class Temporal:
 
     def moment(self) -> datetime:
         """The first instant that this value covers, read as UTC where it names no zone."""
-        filled = self.parts + (1, 1, 1, 0, 0, 0)[len(self.parts) :]
-        start = datetime(*filled[:5], tzinfo=UTC) + timedelta(microseconds=filled[5])
-        return start - timedelta(minutes=self.offset or 0)
+        return self._first(self.parts) - timedelta(minutes=self.offset or 0)
 
     def utc(self) -> "Temporal":
         """The same instant at the same precision, in UTC."""
@@ -162,10 +160,12 @@ class Temporal:
         return Temporal(self.kind, (parts + second)[: len(self.parts)], self.fraction, self.offset)
 
     def _naive(self) -> datetime:
-        filled = self.parts + (1, 1, 1, 0, 0, 0)[len(self.parts) :]
-        if self.kind == "Time":
-            filled = (2000, *filled[1:])
-        return datetime(*filled[:5], tzinfo=UTC) + timedelta(microseconds=filled[5])
+        return self._first((2000, *self.parts[1:]) if self.kind == "Time" else self.parts)
+
+    @staticmethod
+    def _first(parts: tuple[int, ...]) -> datetime:
+        year, month, day, hour, minute, second = parts + (1, 1, 1, 0, 0, 0)[len(parts) :]
+        return datetime(year, month, day, hour, minute, tzinfo=UTC) + timedelta(microseconds=second)
 
     def _plus_months(self, months: int) -> "Temporal":
         if self.kind == "Time":

@@ -89,7 +89,7 @@ class Extractor:
         tokens: dict[str | None, TokenLeaves] = {}
         quantities = QuantityLeaves(term, number)
 
-        def make(_parameter: SearchParameter, branch: Branch) -> Leaf | None:
+        def make(_parameter: SearchParameter, branch: Branch) -> Leaf | None:  # noqa: PLR0911 - one return for each kind
             name = branch.type_name
             match parameter.kind:
                 case "token":

@@ -8,7 +8,7 @@ from typing import Any
 from ehr.definitions import is_resource_type
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import Leaf
-from ehr.indexing.token import Term
+from ehr.indexing.token import CACHED_VALUES, Term
 from ehr.keys import row_key
 
 _LOCAL = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
@@ -82,11 +82,17 @@ def reference_leaf(
 def uri_leaf(term: Term) -> Leaf:
     """The leaf for uri, url and canonical; a canonical with a version is found without it too."""
     present = term("present", "")
+    cache: dict[str, tuple[int, ...]] = {}
+
+    def terms_of(text: str) -> tuple[int, ...]:
+        if len(cache) >= CACHED_VALUES:
+            cache.clear()
+        bare, bar, _ = text.partition("|")
+        found = (present, term("uri", text))
+        cache[text] = (*found, term("uri", bare)) if bar else found
+        return cache[text]
 
     def leaf(value: Any, sink: IndexEntries) -> None:
-        sink.terms += (present, term("uri", value))
-        bare, bar, _ = value.partition("|")
-        if bar:
-            sink.terms.append(term("uri", bare))
+        sink.terms += cache.get(value) or terms_of(value)
 
     return leaf

@@ -9,12 +9,13 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as Xml
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
 
-from ehr.fhirpath import FhirPathError, compile
+from ehr import fhirpath
+from ehr.fhirpath import FhirPathError
 from ehr.fhirpath.nodes import Item, Node, system_value
 from ehr.fhirpath.quantity import Quantity
 from ehr.fhirpath.temporal import Temporal
@@ -24,10 +25,10 @@ DATA = Path(os.environ.get("KANGLIAN_SHARED_DATA", Path(__file__).parents[3] / "
 KNOWN = Path(__file__).with_name("fhirpath_known_failures.csv")
 
 
-def _suite() -> list[tuple[str, Xml.Element]]:
+def _suite() -> list[tuple[str, ET.Element]]:
     if not DATA.exists():
         return []
-    root = Xml.parse(DATA / "tests-fhir-r4.xml").getroot()  # noqa: S314 - given test data
+    root = ET.parse(DATA / "tests-fhir-r4.xml").getroot()  # noqa: S314 - given test data
     return [
         (f"{group.get('name')}/{test.get('name')}", test) for group in root.iter("group") for test in group.iter("test")
     ]
@@ -56,7 +57,7 @@ def _written(item: Item) -> str:
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
-def _same(found: Item, wanted: Xml.Element) -> bool:
+def _same(found: Item, wanted: ET.Element) -> bool:
     text, kind = wanted.text or "", wanted.get("type")
     if kind is not None and isinstance(found, Node) and found.type != kind:
         return False
@@ -69,14 +70,14 @@ def _same(found: Item, wanted: Xml.Element) -> bool:
     return False
 
 
-def _problem(test: Xml.Element) -> str | None:
+def _problem(test: ET.Element) -> str | None:
     """Why a test fails; None when it passes."""
     expression = test.find("expression")
     assert expression is not None
     refused = expression.get("invalid") is not None
     outputs = test.findall("output")
     try:
-        found = compile(expression.text or "", strict=True).items(_input(test.get("inputfile")))
+        found = fhirpath.compile(expression.text or "", strict=True).items(_input(test.get("inputfile")))
     except FhirPathError as error:
         return None if refused else f"refused: {error}"
     if refused:

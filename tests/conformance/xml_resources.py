@@ -3,7 +3,7 @@
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as Xml
+from xml.etree import ElementTree as ET
 
 from ehr.fhirpath import model
 
@@ -14,22 +14,22 @@ _PARSERS: dict[str, Any] = {"boolean": lambda text: text == "true", "decimal": D
 
 def read_resource(path: Path) -> dict[str, Any]:
     """The JSON form of the resource in an XML file."""
-    return _resource(Xml.parse(path).getroot())  # noqa: S314 - test data of the checkout
+    return _resource(ET.parse(path).getroot())  # noqa: S314 - test data of the checkout
 
 
-def _resource(element: Xml.Element) -> dict[str, Any]:
+def _resource(element: ET.Element) -> dict[str, Any]:
     type_name = element.tag.removeprefix(FHIR)
     return {"resourceType": type_name, **_object(element, type_name)}
 
 
-def _object(element: Xml.Element, type_name: str) -> dict[str, Any]:
+def _object(element: ET.Element, type_name: str) -> dict[str, Any]:
     found: dict[str, Any] = {key: element.get(key) for key in ("id", "url") if element.get(key) is not None}
     options = {key: (child, kind) for child in model.children(type_name).values() for key, kind in child.options}
     for part in element:
         name = part.tag.removeprefix(FHIR)
         if part.tag == f"{XHTML}div":
-            Xml.register_namespace("", "http://www.w3.org/1999/xhtml")
-            found["div"] = Xml.tostring(part, encoding="unicode").strip()
+            ET.register_namespace("", "http://www.w3.org/1999/xhtml")
+            found["div"] = ET.tostring(part, encoding="unicode").strip()
             continue
         child, kind = options[name]
         value, sibling = _value(part, kind)
@@ -47,7 +47,7 @@ def _object(element: Xml.Element, type_name: str) -> dict[str, Any]:
     return found
 
 
-def _value(part: Xml.Element, kind: str) -> tuple[Any, dict[str, Any] | None]:
+def _value(part: ET.Element, kind: str) -> tuple[Any, dict[str, Any] | None]:
     if kind == "Resource":
         return _resource(part[0]), None
     if kind not in model.PRIMITIVE_TYPES:
