@@ -122,7 +122,13 @@ _SILENT_WHEN_ABSENT = (
     re.compile(r"(?P<name>[a-z]\w*)(?:\.\w+)*\.exists\(\) implies "),
     re.compile(r"(?P<name>[a-z]\w*)(?:\.\w+)*\.empty\(\)$"),
 )
-_GUARDS = {"dom-4": "contained", "obs-7": "component", "con-5": "verificationStatus", "tim-9": "offset"}
+_GUARDS = {
+    "dom-4": "contained",
+    "obs-7": "component",
+    "con-5": "verificationStatus",
+    "bdl-8": "fullUrl",
+    "tim-9": "offset",
+}
 """Members without which a rule holds, where its form does not tell."""
 
 
