@@ -1,0 +1,69 @@
+"""CSV rows in the inbox: taking a file in row by row, and converting one row."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from ehr.errors import Invalid, Malformed
+from ehr.store.inbox import InboxMessage, InboxRow
+from ehr.store.operations import OrderKey
+from hospital_adapters.conversion import Converted, NotConverted, provenance, put
+from hospital_adapters.csv.layout import csv_layout
+from hospital_adapters.csv.rows import BadRow, event_time, read_rows, resources_of, unread_values
+from hospital_adapters.feeds import Feed
+
+
+def messages_of_file(feed: Feed, name: str, data: bytes) -> Iterator[InboxMessage]:
+    """One inbox message a row; rows that cannot be read are quarantined with their line.
+
+    Raises:
+        Invalid: the feed's layout is wrong, or the header lacks a column; nothing was taken.
+    """
+    layout = csv_layout(feed)
+    for row in read_rows(layout, data):
+        if isinstance(row, BadRow):
+            body = row.text.encode("utf-8", "surrogatepass")
+            yield _message(feed, name, row.line, f"line-{row.line}", body, state="quarantined", cause=row.cause)
+        else:
+            control_id = "|".join(row.values.get(column, "") for column in layout.row)
+            yield _message(feed, name, row.line, control_id, msgspec.json.encode(row.values))
+
+
+def _message(
+    feed: Feed, name: str, line: int, control_id: str, body: bytes, *, state: str = "waiting", cause: str | None = None
+) -> InboxMessage:
+    return InboxMessage(
+        feed=feed.name,
+        custodian=feed.organisation,
+        sender=name,
+        control_id=control_id,
+        content=hashlib.sha256(body).digest(),
+        trace=f"{feed.name}:{name}:{line}",
+        message_type="csv-row",
+        body=body,
+        state=state,
+        cause=cause,
+        place=f"line {line}",
+    )
+
+
+def convert_row(feed: Feed, row: InboxRow) -> Converted | NotConverted:
+    """Convert one row; a fault names column and value."""
+    place = row.place or row.trace
+    try:
+        values = msgspec.json.decode(row.body, type=dict[str, str])
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return NotConverted(row.cause or "the row was not readable as CSV: send the file again, mended", place)
+    layout = csv_layout(feed)
+    try:
+        resources = resources_of(feed, layout, values)
+        at = event_time(feed, layout, values)
+    except (Invalid, Malformed) as error:
+        return NotConverted(str(error), place)
+    at_us = int(datetime.fromisoformat(at).timestamp() * 1_000_000) if at else row.received_at_us
+    order_key = OrderKey(at_us, row.control_id)
+    operations = [put(resource, order_key) for resource in resources]
+    loss = [{"place": column, "value": value} for column, value in unread_values(layout, values).items()]
+    return Converted([*operations, provenance(feed, row, operations, order_key)], loss=loss)
