@@ -4,17 +4,25 @@ import gzip
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import asyncpg
 import msgspec
 
+from ehr.audit_note import AuditNote
 from ehr.definitions import type_number
 from ehr.indexing import Extractor
 from ehr.keys import TermHasher, row_key
+from ehr.row_filter import EVERYTHING, RowFilter
+from ehr.scopes import ReadScope
+from ehr.search import SearchResult, parse, search
+from ehr.store import Store
 from ehr.store.bodies import NEWEST_DICTIONARY, pack_body
 
 SHARED_DATA = Path(os.environ.get("KANGLIAN_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -157,3 +165,72 @@ def _references(value: Any) -> Iterator[dict[str, Any]]:
 def plain(text: str) -> dict[str, Any]:
     """A resource from JSON text, decimals as Decimal."""
     return json.loads(text, parse_float=Decimal)
+
+
+@contextmanager
+def recorded_statements() -> Iterator[list[str]]:
+    """The text of every statement with values that any asyncpg connection runs meanwhile."""
+    texts: list[str] = []
+    original = asyncpg.connection.Connection._execute
+
+    async def recording(connection: Any, query: str, *args: Any, **kwargs: Any) -> Any:
+        texts.append(query)
+        return await original(connection, query, *args, **kwargs)
+
+    asyncpg.connection.Connection._execute = recording
+    try:
+        yield texts
+    finally:
+        asyncpg.connection.Connection._execute = original
+
+
+def scope_of(row_filter: RowFilter, *, actor: str = "dr.wang", purpose: str = "TREAT", epoch: int = 1) -> ReadScope:
+    """A scope that admits what the filter does."""
+    return ReadScope(
+        actor=actor,
+        organisation="first-hospital",
+        purpose_of_use=purpose,
+        shape="broad",
+        row_filter=row_filter,
+        epoch=epoch,
+        highest_class=0,
+        valid_until=datetime.now(UTC) + timedelta(hours=1),
+        decision="test",
+    )
+
+
+NOTE = AuditNote(
+    action="E",
+    interaction="search-type",
+    actor="dr.wang",
+    client="test",
+    organisation="first-hospital",
+    roles=("clinician",),
+    purpose_of_use="TREAT",
+    reason=None,
+    query="GET",
+    trace="test",
+    decision="test",
+)
+LINK_KEY = b"k" * 32
+
+
+async def ask(
+    store: Store, text: str, row_filter: RowFilter = EVERYTHING, *, cursor: str | None = None, **scope: Any
+) -> SearchResult:
+    """One page of `Type?name=value&...`."""
+    resource_type, _, rest = text.partition("?")
+    query = parse(resource_type, parse_qsl(rest, keep_blank_values=True))
+    return await search(store, scope_of(row_filter, **scope), query, NOTE, link_key=LINK_KEY, cursor=cursor)
+
+
+async def ask_all(store: Store, text: str, row_filter: RowFilter = EVERYTHING) -> list[str]:
+    """The names ("Type/id") of all matches, page after page."""
+    names: list[str] = []
+    cursor = None
+    while True:
+        result = await ask(store, text, row_filter, cursor=cursor)
+        names += [f"{match.resource_type}/{match.resource_id}" for match in result.matches]
+        cursor = result.next_cursor
+        if cursor is None:
+            return names

@@ -14,6 +14,18 @@ from ehr.search.rendering import NEVER, Condition, Rendering
 
 MODIFIERS = frozenset({"missing"})
 _LONGEST = 40
+_COMPARISONS: dict[Prefix, str] = {
+    "eq": "({from} >= {low} and {to} <= {high} and {from} < {high})",
+    "ne": "(not ({from} >= {low} and {to} <= {high}))",
+    "gt": "({to} > {high})",
+    "lt": "({from} < {low})",
+    "ge": "({to} > {high} or ({from} >= {low} and {to} <= {high}))",
+    "le": "({from} < {low} or ({from} >= {low} and {to} <= {high}))",
+    "sa": "({from} >= {high})",
+    "eb": "({to} <= {low})",
+    "ap": "({from} < {high} and {to} > {low})",
+}
+"""A range [from, to) of the index against the range [low, high) that is looked for."""
 
 
 def parse_value(name: str, text: str, now: datetime) -> DateValue:
@@ -34,20 +46,13 @@ def parse_value(name: str, text: str, now: datetime) -> DateValue:
 
 def comparison(rendering: Rendering, low_sql: str, high_sql: str, value: DateValue) -> str:
     """The comparison of one indexed range with one value, by R4's table of prefixes."""
-    low, high = (rendering.add(bound, "bigint") for bound in (value.low_us, value.high_us))
-    within = f"({low_sql} >= {low} and {high_sql} <= {high})"
-    tests: dict[Prefix, str] = {
-        "eq": f"({within} and {low_sql} < {high})",
-        "ne": f"(not {within})",
-        "gt": f"({high_sql} > {high})",
-        "lt": f"({low_sql} < {low})",
-        "ge": f"({high_sql} > {high} or {within})",
-        "le": f"({low_sql} < {low} or {within})",
-        "sa": f"({low_sql} >= {high})",
-        "eb": f"({high_sql} <= {low})",
-        "ap": f"({low_sql} < {high} and {high_sql} > {low})",
-    }
-    return tests[value.prefix]
+    text = _COMPARISONS[value.prefix]
+    named = {"from": low_sql, "to": high_sql}
+    if "{low}" in text:
+        named["low"] = rendering.add(value.low_us, "bigint")
+    if "{high}" in text:
+        named["high"] = rendering.add(value.high_us, "bigint")
+    return text.format_map(named)
 
 
 def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Condition:

@@ -1,8 +1,7 @@
 """Token parameters: https://hl7.org/fhir/R4/search.html#token."""
 
 from ehr.errors import BadSearch
-from ehr.indexing import normalise_string
-from ehr.search import limits
+from ehr.indexing import normalise_string, text_prefix
 from ehr.search.query import Criterion, TokenValue
 from ehr.search.rendering import NEVER, Condition, Rendering
 from ehr.search.text import split, unescape
@@ -32,7 +31,7 @@ def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condit
     """Rows with one of the tokens; with `:not`, rows without any, those without the parameter included."""
     texts = [value.text for value in criterion.values if isinstance(value, TokenValue)]
     if criterion.modifier == "text":
-        kind, texts = "text", [text[: limits.PREFIX] for text in texts]
+        kind, texts = "text", [text_prefix(text) for text in texts]
     else:
         kind = "token"
     terms = tuple(rendering.hasher.term(criterion.resource_type, criterion.code, kind, text) for text in texts)
@@ -42,7 +41,7 @@ def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condit
 def needs_opening(criterion: Criterion) -> bool:
     """Whether the index gives only candidates: `:text` with more characters than its terms hold."""
     return criterion.modifier == "text" and any(
-        isinstance(value, TokenValue) and len(value.text) > limits.PREFIX for value in criterion.values
+        isinstance(value, TokenValue) and text_prefix(value.text) != value.text for value in criterion.values
     )
 
 
