@@ -1,7 +1,7 @@
 """The rules of Narrative.div, txt-1 and txt-2 (https://hl7.org/fhir/R4/narrative.html#xhtml).
 
-Read with expat. A document type is refused, hence there are no entities but XML's own five (R4 leaves out &nbsp; and its
-like on purpose); the depth is bounded.
+Read with expat. A document type is refused, hence there are no entities but XML's own five (R4 leaves out &nbsp; and
+its like on purpose); the depth is bounded.
 """
 
 import re
