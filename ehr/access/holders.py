@@ -56,19 +56,24 @@ class RowState:
     labels: int
 
 
-async def rows_by_key(connection: asyncpg.Connection, keys: Sequence[int]) -> dict[int, RowState]:
-    """The access columns of the current rows among these keys."""
-    if not keys:
-        return {}
-    rows = await connection.fetch(
-        "select r.key, r.holder, r.others, r.custodian, r.labels from resource r"
-        " where r.key = any($1::bigint[]) and r.key is not null",
-        keys,
-    )
-    return {
+_ROWS = """select r.key, r.holder, r.others, r.custodian, r.labels, false as pending from resource r
+where r.key = any($1::bigint[]) and r.key is not null
+union all select l.key, 0, null, 0, l.labels, true from pending_label l where l.key = any($2::bigint[])"""
+
+
+async def rows_by_key(
+    connection: asyncpg.Connection, keys: Sequence[int], written: Sequence[int]
+) -> tuple[dict[int, RowState], dict[int, int]]:
+    """The access columns of the current rows among `keys`, and labels that waited for the rows being `written`."""
+    if not keys and not written:
+        return {}, {}
+    rows = await connection.fetch(_ROWS, keys, written)
+    found = {
         row["key"]: RowState(row["key"], row["holder"], tuple(row["others"] or ()), row["custodian"], row["labels"])
         for row in rows
+        if not row["pending"]
     }
+    return found, {row["key"]: row["labels"] for row in rows if row["pending"]}
 
 
 async def adopt(connection: asyncpg.Connection, rows: Sequence[tuple[int, int, int, int]]) -> None:

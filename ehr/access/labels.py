@@ -44,3 +44,14 @@ async def rows_with_terms(
         limit,
     )
     return [(row["key"], row["labels"], list(row["found"])) for row in rows]
+
+
+async def keep_for_later(connection: asyncpg.Connection, labels: Mapping[int, int]) -> None:
+    """Remember the labels of rows that have not come yet."""
+    if labels:
+        await connection.execute(
+            """insert into pending_label (key, labels) select * from unnest($1::bigint[], $2::bigint[])
+            on conflict (key) do update set labels = pending_label.labels | excluded.labels""",
+            list(labels),
+            list(labels.values()),
+        )

@@ -204,6 +204,13 @@ restamp = sa.Table(
     comment="People whose rows still carry an older class than person.class",
 )
 
+pending_label = sa.Table(
+    "pending_label",
+    metadata,
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="of a row that has not come yet"),
+    sa.Column("labels", sa.BigInteger, nullable=False, comment="what an earlier row that refers to it says of it"),
+)
+
 reach = sa.Table(
     "reach",
     metadata,

@@ -1,0 +1,153 @@
+"""What a write changes about access, in its own transaction: whose row it is, its labels, reach, consent classes.
+
+A projection of the record (`ehr.changes.Projection`, DESIGN section 2). One round trip for each table that is touched,
+however many changes come together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+
+import asyncpg
+
+from consent import filing, reaching, spreading
+from consent.labels import KEPT, REVIEW, SPREADING, Reading, own_of, read_resource
+from consent.persons import Naming, name_persons, type_rules
+from consent.policy import Policy
+from ehr.access import classes
+from ehr.access.holders import HolderState, adopt, ensure_holders, rows_by_key
+from ehr.changes import Change
+from ehr.errors import Unavailable
+from ehr.keys import TermHasher, organisation_key, row_key
+
+REVIEW_SYSTEM = "https://kanglian.org/CodeSystem/review"
+
+
+@dataclass(slots=True)
+class Work:
+    """One change with what was read from its resource."""
+
+    change: Change
+    reading: Reading
+    naming: Naming
+    holders: dict[int, str]
+    """Row keys of the persons in order, with Patient ids ("" where only the key is known)."""
+
+
+class AccessProjection:
+    """Keeps the access columns and tables."""
+
+    def __init__(self, policy: Policy, zone: tzinfo, base_url: str = "") -> None:
+        """Take the preset, the platform's zone, and the base address whose absolute references are our own."""
+        self.types = frozenset(type_rules())
+        self.hasher: TermHasher | None = None
+        """The store's; set when consent is opened on the store."""
+        self._policy = policy
+        self._zone = zone
+        self._base_url = base_url
+
+    async def in_transaction(self, connection: asyncpg.Connection, changes: Sequence[Change]) -> None:
+        """Fill in the access columns of all changes and write reach, classes and labels of other rows."""
+        if self.hasher is None:
+            raise Unavailable("The record is not open for writes: consent is not connected to it.")
+        works = [self._read(change) for change in changes if change.resource is not None]
+        in_force = filing.read_written(changes, self._zone)
+        wanted = spreading.stored_targets(works, self._base_url) | _inherited_keys(works)
+        wanted -= {work.change.key for work in works}
+        stored, waiting = await rows_by_key(
+            connection, sorted(wanted), [work.change.key for work in works if work.change.operation == "create"]
+        )
+        _inherit(works, stored)
+        named = {holder: identity for work in works for holder, identity in work.holders.items()}
+        named |= filing.patients(changes)
+        states = await ensure_holders(connection, dict(sorted(named.items())))
+        for work in works:
+            _stamp(work, states, waiting.get(work.change.key, 0))
+        await spreading.spread(connection, works, stored, self.hasher, self._base_url)
+        await self._adopt_binaries(connection, works)
+        current = [change for change in changes if not change.superseded]
+        await reaching.apply(connection, current, states, self._policy, self._zone)
+        await filing.apply(connection, current, states, in_force)
+        if any(_changes_roles(change) for change in current):
+            await classes.raise_epoch(connection)
+
+    async def people_changed(self, connection: asyncpg.Connection, persons: Sequence[int]) -> None:
+        """Form the classes of persons anew after they were linked or parted."""
+        await filing.reclassify(connection, persons)
+
+    def _read(self, change: Change) -> Work:
+        resource = change.resource or {}
+        reading = read_resource(resource)
+        naming = name_persons(change.resource_type, change.resource_id, resource, reading, self._base_url)
+        holders = {row_key("Patient", patient): patient for patient in naming.patients}
+        if not change.access.custodian:
+            change.access.custodian = organisation_key(change.scope.custodian)
+        return Work(change, reading, naming, holders)
+
+    async def _adopt_binaries(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
+        """A Binary without securityContext belongs to whom its referrer is about, where one custodian keeps both."""
+        fresh = {work.change.key: work for work in works if work.change.resource_type == "Binary"}
+        rows: list[tuple[int, int, int, int]] = []
+        for work in works:
+            access = work.change.access
+            if not access.holder or work.change.resource_type not in spreading.ATTACHING:
+                continue
+            for key in spreading.attached_binaries(work.change.resource or {}, self._base_url):
+                binary = fresh.get(key)
+                if binary is None:
+                    rows.append((key, access.custodian, access.holder, access.consent_class))
+                elif not binary.change.access.holder and binary.change.access.custodian == access.custodian:
+                    binary.change.access.holder = access.holder
+                    binary.change.access.others = access.others
+                    binary.change.access.consent_class = access.consent_class
+                    binary.change.access.labels |= access.labels & SPREADING
+        await adopt(connection, rows)
+
+
+def _inherited_keys(works: Sequence[Work]) -> set[int]:
+    return {row_key(*target) for work in works for target in work.naming.inherited}
+
+
+def _inherit(works: Sequence[Work], stored: dict[int, "spreading.RowState"]) -> None:
+    """Take the persons of the rows that a row shares its persons with."""
+    direct = {work.change.key: dict(work.holders) for work in works}
+    for work in works:
+        for target in work.naming.inherited:
+            key = row_key(*target)
+            if key in direct:
+                work.holders |= direct[key]
+            elif key in stored and stored[key].holder:
+                row = stored[key]
+                for holder in (row.holder, *row.others):
+                    work.holders.setdefault(holder, "")
+
+
+def _stamp(work: Work, states: dict[int, HolderState], waiting: int) -> None:
+    access = work.change.access
+    before = access.labels
+    holders = list(work.holders)
+    access.holder = holders[0] if holders else 0
+    access.others = holders[1:] or None
+    access.consent_class = states[holders[0]].consent_class if holders else 0
+    # what other rows once said of this one stays; what its own codes said is read anew
+    inherited = before & SPREADING & ~own_of(before) if work.change.operation == "update" else 0
+    access.labels = work.reading.labels | inherited | (waiting & SPREADING) | (before & REVIEW)
+    if work.naming.custodian_only and type_rules()[work.change.resource_type].kind == "directory":
+        access.labels |= KEPT
+    if work.change.resource_type == "Task" and _is_review(work.change):
+        access.labels |= REVIEW
+
+
+def _is_review(change: Change) -> bool:
+    code = (change.resource or {}).get("code", {})
+    return change.scope.actor.startswith("internal:") and any(
+        coding.get("system") == REVIEW_SYSTEM for coding in code.get("coding", ())
+    )
+
+
+def _changes_roles(change: Change) -> bool:
+    if change.resource_type == "PractitionerRole":
+        return True
+    return change.resource_type == "Organization" and any(
+        version is not None and "partOf" in version for version in (change.resource, change.previous)
+    )
