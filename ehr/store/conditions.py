@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 
 from ehr.errors import Conflict, MultipleMatches
-from ehr.row_filter import AnyOf, RowFilter
+from ehr.row_filter import AnyOf, Parameters, RowFilter
 from ehr.scopes import WriteScope
 from ehr.store.preparation import PreparedOperation
 from ehr.store.scope_sql import touching_filter
@@ -54,6 +54,18 @@ async def resolve(
             raise MultipleMatches(f"The criteria match more than one {each.operation.resource_type}.")
         found[place] = keys[0] if keys else 0
     return found
+
+
+async def ids_of(connection: asyncpg.Connection, row_filter: RowFilter, keys: Sequence[int]) -> dict[int, str]:
+    """The ids of rows that the filter admits, by key."""
+    if not keys:
+        return {}
+    parameters = Parameters()
+    predicate, wanted = row_filter.sql("r", parameters), parameters.add(list(keys), "bigint[]")
+    rows = await connection.fetch(
+        f"select r.key, r.id from resource r where r.key = any({wanted}) and {predicate}", *parameters.values
+    )
+    return {row["key"]: row["id"] for row in rows}
 
 
 def require_expected(prepared: PreparedOperation, found_id: str) -> None:

@@ -164,6 +164,15 @@ class Inbox:
             )
         return [InboxRow(*row.values()) for row in rows]
 
+    async def counts(self, *, feed: str | None = None) -> dict[tuple[str, str], int]:
+        """How many messages are in each state, by (feed, state)."""
+        with database_errors():
+            rows = await self._pool.fetch(
+                "select feed, state, count(*) as n from inbox where $1::text is null or feed = $1 group by feed, state",
+                feed,
+            )
+        return {(row["feed"], row["state"]): row["n"] for row in rows}
+
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Settle messages that bring no records (quarantine); with records, give settlements to `Store.write`."""
         from ehr.store.write_rows import WaveRows, write_wave  # noqa: PLC0415 - the writer imports this module

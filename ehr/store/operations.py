@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/http.html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ehr.errors import KanglianError
+from ehr.errors import Issue, KanglianError
 
 if TYPE_CHECKING:
     from ehr.search import SearchQuery
@@ -51,6 +51,19 @@ class WriteOperation:
     expected_id: str | None = None
     """With `condition`: the id that an earlier look-up found ("" = none); another finding now is a Conflict."""
     order_key: OrderKey | None = None
+    place: str | None = None
+    """FHIRPath of the resource in what was sent ("Bundle.entry[3].resource"), for naming its problems."""
+
+
+def named(error: KanglianError, place: str | None) -> KanglianError:
+    """The same refusal, its elements named from the whole that was sent."""
+    if place is None:
+        return error
+    issues = []
+    for issue in error.issues:
+        tail = (issue.expression or "").partition(".")[2]
+        issues.append(Issue(issue.severity, issue.code, issue.diagnostics, f"{place}.{tail}" if tail else place))
+    return type(error)(*issues)
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from ehr import json_text
 from ehr.definitions import is_resource_type, type_number
-from ehr.errors import Forbidden, Invalid, Issue, NotAllowed
+from ehr.errors import Forbidden, Invalid, Issue, KanglianError, NotAllowed
 from ehr.indexing import IndexEntries
 from ehr.keys import row_key
 from ehr.scopes import WriteScope
-from ehr.store.operations import WriteOperation
+from ehr.store.operations import WriteOperation, named
 
 Check = Callable[[Mapping[str, Any]], Sequence[Issue]]
 
@@ -54,6 +54,26 @@ class Preparation:
         self._check = check
         self._extractor = extractor
 
+    def prepare_all(self, scope: WriteScope, operations: Sequence[WriteOperation]) -> list[PreparedOperation]:
+        """Prepare operations that are written together.
+
+        Raises:
+            Invalid: problems of all of them at once, named from the whole that was sent.
+            KanglianError: as `prepare`, of the first that is refused otherwise.
+        """
+        prepared: list[PreparedOperation] = []
+        problems: list[Issue] = []
+        for operation in operations:
+            try:
+                prepared.append(self.prepare(scope, operation))
+            except Invalid as error:
+                problems += named(error, operation.place).issues
+            except KanglianError as error:
+                raise named(error, operation.place) from error
+        if problems:
+            raise Invalid(*problems)
+        return prepared
+
     def prepare(self, scope: WriteScope, operation: WriteOperation) -> PreparedOperation:
         """Parse, check and index one operation.
 
@@ -65,16 +85,18 @@ class Preparation:
         """
         number = _require_type(scope, operation.resource_type)
         if operation.method == "delete":
-            return _prepared(operation, number, operation.resource_id or "", scope)
+            return _prepared(operation, number, operation.resource_id or "", scope, made=False)
         resource, body = _content(operation)
         if resource.get("resourceType") != operation.resource_type:
             raise Invalid(Issue("error", "invalid", f"The body is not a {operation.resource_type}.", "resourceType"))
+        given = resource.get("id")
         resource_id = _id_of(operation, resource)
         resource = {**resource, "id": resource_id} if resource_id else resource
         problems = [issue for issue in self._check(resource) if issue.severity in {"error", "fatal"}]
         if problems:
             raise Invalid(*problems)
-        prepared = _prepared(operation, number, resource_id, scope)
+        made = operation.method == "create" or (operation.condition is not None and not isinstance(given, str))
+        prepared = _prepared(operation, number, resource_id, scope, made=made)
         prepared.resource, prepared.body = resource, body
         prepared.entries = self._extractor.entries(operation.resource_type, resource)
         return prepared
@@ -100,24 +122,26 @@ def _content(operation: WriteOperation) -> tuple[dict[str, Any], bytes]:
 def _id_of(operation: WriteOperation, resource: dict[str, Any]) -> str:
     """The id that the row will have: the address's for an update, the server's for a create."""
     if operation.method == "create":
-        return str(uuid.uuid4())
+        return operation.resource_id or str(uuid.uuid4())
     given = resource.get("id")
     if operation.condition is not None:
-        return given if isinstance(given, str) else ""
+        return given if isinstance(given, str) else operation.resource_id or ""
     if given != operation.resource_id:
         raise Invalid(Issue("error", "invalid", "The body's id is not the id of the address.", "Resource.id"))
     return operation.resource_id or ""
 
 
-def _prepared(operation: WriteOperation, number: int, resource_id: str, scope: WriteScope) -> PreparedOperation:
+def _prepared(
+    operation: WriteOperation, number: int, resource_id: str, scope: WriteScope, *, made: bool
+) -> PreparedOperation:
     if resource_id and not _ID.fullmatch(resource_id):
         raise Invalid(Issue("error", "value", "An id has 1 to 64 letters, digits, dots or hyphens.", "Resource.id"))
     chosen = (
         operation.method == "update"
         and bool(resource_id)
+        and not made
         and scope.id_prefix is not None
         and resource_id.startswith(scope.id_prefix)
     )
-    made = operation.method == "create" or not resource_id
     key = row_key(operation.resource_type, resource_id) if resource_id else 0
     return PreparedOperation(operation, number, resource_id, key, chosen, made, None, None, None)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import asyncpg
 
@@ -14,7 +14,7 @@ from ehr.keys import TermHasher
 from ehr.scopes import ReadScope, WriteScope
 from ehr.store import audit
 from ehr.store.bodies import open_body
-from ehr.store.conditions import MatchingKeys
+from ehr.store.conditions import MatchingKeys, ids_of, writer_filter
 from ehr.store.database import KEYED_SETTINGS, SEARCH_SETTINGS, WRITE_SETTINGS, database_errors, open_pool
 from ehr.store.history import Historian, History
 from ehr.store.inbox import Inbox
@@ -24,6 +24,9 @@ from ehr.store.people import People
 from ehr.store.preparation import Check, EntryExtractor, Preparation
 from ehr.store.reads import Reader
 from ehr.store.writer import Writer, WriteRequest
+
+if TYPE_CHECKING:
+    from ehr.search import SearchQuery
 
 _MUST_SEE = frozenset({"Consent", "Encounter", "ServiceRequest"})
 
@@ -47,6 +50,7 @@ class Store:
         self.inbox = Inbox(self._write_pool)
         self._open_for_writes = {name for each in projections for name in each.types} >= _MUST_SEE
         self._preparation = preparation
+        self._matching_keys = matching_keys
         self._reader = Reader(self.pool)
         self._historian = Historian(self.pool)
         self._writer = Writer(
@@ -152,12 +156,26 @@ class Store:
         if not atomic:
             return list(await asyncio.gather(*(self._write_one(scope, each, note) for each in operations)))
         try:
-            prepared = [self._preparation.prepare(scope, operation) for operation in operations]
+            prepared = self._preparation.prepare_all(scope, operations)
         except KanglianError:
             await self._writer.record(note, audit.REFUSED, ())
             raise
         future = asyncio.get_running_loop().create_future()
         return await self._writer.submit(WriteRequest(scope, prepared, note, settlements, merges, future))
+
+    async def match(self, scope: WriteScope, queries: Sequence["SearchQuery"]) -> list[list[str]]:
+        """At most two ids for each query, among the rows that this writer's conditions may match.
+
+        What is found may change before a write; give it as `WriteOperation.expected_id` with the condition.
+        """
+        if not queries:
+            return []
+        row_filter = writer_filter(scope)
+        with database_errors():
+            async with self.searching.acquire() as connection:
+                found = [await self._matching_keys(connection, row_filter, query, 2) for query in queries]
+                ids = await ids_of(connection, row_filter, [key for keys in found for key in keys])
+        return [[ids[key] for key in keys if key in ids] for keys in found]
 
     async def _write_one(self, scope: WriteScope, operation: WriteOperation, note: AuditNote) -> WriteOutcome:
         try:

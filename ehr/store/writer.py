@@ -21,7 +21,7 @@ from ehr.store.clock import now_us
 from ehr.store.coalescing import Coalescer, fail
 from ehr.store.conditions import MatchingKeys, require_expected, resolve
 from ehr.store.database import database_errors, is_connection_lost
-from ehr.store.operations import PatientMerge, Settlement, WriteOutcome
+from ehr.store.operations import PatientMerge, Settlement, WriteOutcome, named
 from ehr.store.people import People
 from ehr.store.planning import Meeting, Plan, needs_visibility, plan
 from ehr.store.preparation import PreparedOperation
@@ -238,7 +238,7 @@ class Writer:
             except KanglianError as error:
                 if not first:
                     raise  # earlier waves are written: the transaction is undone and the request redone alone
-                request.refusal = error
+                request.refusal = named(error, request.operations[place].operation.place)
         return [planned for planned in plans if planned[0].refusal is None]
 
     async def _visible(

@@ -1,0 +1,104 @@
+"""The entries of a batch or transaction Bundle as read: what each one asks for.
+
+https://hl7.org/fhir/R4/bundle.html, https://hl7.org/fhir/R4/http.html#transaction
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ehr.definitions import is_resource_type
+from ehr.errors import Invalid, Issue, PreconditionFailed
+from ehr.search import SearchQuery, parse
+
+METHODS = ("DELETE", "POST", "PUT", "GET", "HEAD")
+_ETAG = re.compile(r'(?:W/)?"(\d{1,9})"')
+
+
+@dataclass(slots=True)
+class BundleEntry:
+    """One entry: an interaction with a resource, or a GET whose URL is handed on as it is."""
+
+    place: int
+    method: str
+    url: str
+    full_url: str | None
+    resource: dict[str, Any] | None
+    resource_type: str = ""
+    resource_id: str | None = None
+    condition: SearchQuery | None = None
+    if_match: int | None = None
+
+    @property
+    def expression(self) -> str:
+        """FHIRPath of the entry's resource."""
+        return f"Bundle.entry[{self.place}].resource"
+
+
+def invalid(place: int, text: str, element: str = "request") -> Invalid:
+    """A refusal that names the entry."""
+    return Invalid(Issue("error", "invalid", text, f"Bundle.entry[{place}].{element}"))
+
+
+def read_entry(place: int, entry: Any, *, base_url: str | None, now: datetime) -> BundleEntry:
+    """Read one entry.
+
+    Raises:
+        Invalid: the entry has no usable request.
+        BadSearch: its criteria are not understood.
+        PreconditionFailed: its If-Match is not an ETag of ours.
+    """
+    request = entry.get("request") if isinstance(entry, dict) else None
+    if not isinstance(request, dict) or not isinstance(request.get("url"), str):
+        raise invalid(place, "An entry of a batch or transaction needs request.method and request.url.")
+    method = request.get("method")
+    if method not in METHODS:
+        raise invalid(place, "This method is not offered in a Bundle.", "request.method")
+    url = _relative(request["url"], base_url)
+    full_url, resource = entry.get("fullUrl"), entry.get("resource")
+    read = BundleEntry(place, method, url, full_url if isinstance(full_url, str) else None, None)
+    if method in {"GET", "HEAD"}:
+        return read
+    if method != "DELETE":
+        if not isinstance(resource, dict):
+            raise invalid(place, "There is no resource to write.", "resource")
+        read.resource = resource
+    _read_address(read, request, base_url, now)
+    return read
+
+
+def _relative(url: str, base_url: str | None) -> str:
+    if base_url is not None and url.startswith(base_url.rstrip("/") + "/"):
+        url = url[len(base_url.rstrip("/")) :]
+    return url.removeprefix("/")
+
+
+def _read_address(read: BundleEntry, request: dict[str, Any], base_url: str | None, now: datetime) -> None:
+    parts = urlsplit(read.url)
+    path = [unquote(part) for part in parts.path.split("/")]
+    read.resource_type = path[0]
+    if not is_resource_type(path[0]) or len(path) > 2 or parts.scheme:
+        raise invalid(read.place, "The URL names no resource type of FHIR R4.", "request.url")
+    read.resource_id = path[1] if len(path) == 2 else None
+    criteria = parts.query
+    if read.method == "POST":
+        if read.resource_id is not None or criteria:
+            raise invalid(read.place, "A POST names the type only.", "request.url")
+        criteria = _query_of(request.get("ifNoneExist") or "", path[0])
+    elif read.resource_id is None and not criteria:
+        raise invalid(read.place, "A PUT or DELETE needs an id or criteria.", "request.url")
+    if criteria:
+        pairs = parse_qsl(criteria, keep_blank_values=True)
+        read.condition = parse(path[0], pairs, now=now, base_url=base_url)
+    if request.get("ifMatch") is not None:
+        etag = _ETAG.fullmatch(str(request["ifMatch"]).strip())
+        if etag is None:
+            raise PreconditionFailed("If-Match names another version than the current one.")
+        read.if_match = int(etag[1])
+
+
+def _query_of(text: str, resource_type: str) -> str:
+    """The criteria of ifNoneExist, which some senders write with the type or a question mark before it."""
+    return text.removeprefix(resource_type).removeprefix("?")

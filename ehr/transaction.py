@@ -1,0 +1,295 @@
+"""Batch and transaction Bundles, for the API and for adapters alike.
+
+A transaction is one write: references are resolved first, then DELETE, POST and PUT are done in one database
+transaction, all or nothing, then GET. https://hl7.org/fhir/R4/http.html#transaction
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+from ehr import json_text
+from ehr.audit_note import AuditNote
+from ehr.bundle_entries import METHODS, BundleEntry, invalid, read_entry
+from ehr.bundle_links import LinkRewriter, base_of, conditional_references
+from ehr.errors import Conflict, Invalid, Issue, KanglianError, MultipleMatches, StaleScope, Unavailable
+from ehr.scopes import WriteScope
+from ehr.search import SearchQuery, parse
+from ehr.store.operations import Method, OrderKey, PatientMerge, Settlement, WriteOperation, WriteOutcome, named
+
+Fetch = Callable[[str, str], Awaitable[Any]]
+"""Answers a GET or HEAD entry: (method, relative URL) to whatever the caller renders."""
+_METHODS: dict[str, Method] = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+_MOST_ENTRIES = 20_000
+_ATTEMPTS = 3
+_WIDEST_BATCH = 64
+
+
+class WritableStore(Protocol):
+    """What a Bundle needs of the store."""
+
+    async def match(self, scope: WriteScope, queries: Sequence[SearchQuery]) -> list[list[str]]:
+        """At most two ids for each query, among the rows that the writer may touch."""
+
+    async def write(
+        self,
+        scope: WriteScope,
+        operations: Sequence[WriteOperation],
+        note: AuditNote,
+        *,
+        atomic: bool = True,
+        settlements: Sequence[Settlement] = (),
+        merges: Sequence[PatientMerge] = (),
+    ) -> list[WriteOutcome]:
+        """Write operations."""
+
+    async def record(self, note: AuditNote, outcome: int = 0, holders: Sequence[int] = ()) -> None:
+        """Make an audit row durable."""
+
+
+@dataclass(slots=True)
+class EntryResult:
+    """What became of one entry: a write's outcome, what `fetch` gave, or (in a batch) the refusal."""
+
+    method: str
+    outcome: WriteOutcome | None = None
+    fetched: Any = None
+    error: KanglianError | None = None
+
+
+async def run(
+    store: WritableStore,
+    scope: WriteScope,
+    bundle: bytes | dict[str, Any],
+    note: AuditNote,
+    *,
+    fetch: Fetch | None = None,
+    base_url: str | None = None,
+    order_keys: Callable[[dict[str, Any]], OrderKey | None] | None = None,
+    settlements: Sequence[Settlement] = (),
+    merges: Sequence[PatientMerge] = (),
+) -> list[EntryResult]:
+    """Run a Bundle; one result for each entry, in the Bundle's order.
+
+    Args:
+        store: The record.
+        scope: Whose rows may be written; `scope.read` bounds what conditions match.
+        bundle: Bytes or parsed (decimals as Decimal; rewritten in place).
+        note: For the audit rows.
+        fetch: Answers GET and HEAD entries after the writes; without it they are refused.
+        base_url: The server's own address: absolute URLs below it are relative ones.
+        order_keys: For feeds: the place of each resource's message among all messages (DESIGN 4.7).
+        settlements: Inbox rows settled with a transaction.
+        merges: A40 merges done with a transaction.
+
+    Raises:
+        KanglianError: a transaction was refused as a whole, or the Bundle is none.
+        StaleScope: decide again, once; nothing was written.
+        Unavailable: the database is down, full or too slow.
+    """
+    try:
+        parsed = bundle if isinstance(bundle, dict) else json_text.parse(bundle)
+        entries = _entries_of(parsed)
+        runner = _Run(store, scope, note, fetch, base_url, order_keys)
+        if parsed["type"] == "transaction":
+            return await runner.transaction(entries, settlements, merges)
+    except _Refused as refused:
+        await store.record(note, 4)
+        raise refused.error from None
+    return await runner.batch(entries)
+
+
+class _Refused(Exception):
+    def __init__(self, error: KanglianError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _entries_of(bundle: dict[str, Any]) -> list[Any]:
+    entries = bundle.get("entry", [])
+    if bundle.get("resourceType") != "Bundle" or bundle.get("type") not in {"batch", "transaction"}:
+        raise _Refused(Invalid(Issue("error", "invalid", "Send a Bundle of type batch or transaction.", "Bundle.type")))
+    if not isinstance(entries, list) or len(entries) > _MOST_ENTRIES:
+        raise _Refused(Invalid(Issue("error", "invalid", f"At most {_MOST_ENTRIES} entries.", "Bundle.entry")))
+    return entries
+
+
+@dataclass(slots=True)
+class _Run:
+    store: WritableStore
+    scope: WriteScope
+    note: AuditNote
+    fetch: Fetch | None
+    base_url: str | None
+    order_keys: Callable[[dict[str, Any]], OrderKey | None] | None
+
+    async def batch(self, entries: list[Any]) -> list[EntryResult]:
+        """Each entry for itself."""
+        gate = asyncio.Semaphore(_WIDEST_BATCH)
+        now = datetime.now(UTC)
+
+        async def one(place: int, entry: Any) -> EntryResult:
+            async with gate:
+                return await self._batch_entry(place, entry, now)
+
+        return list(await asyncio.gather(*(one(place, entry) for place, entry in enumerate(entries))))
+
+    async def _batch_entry(self, place: int, entry: Any, now: datetime) -> EntryResult:
+        try:
+            read = read_entry(place, entry, base_url=self.base_url, now=now)
+        except KanglianError as error:
+            await self.store.record(self.note, 4)
+            return EntryResult("", error=error)
+        method = read.method
+        try:
+            if method in {"GET", "HEAD"}:
+                return EntryResult(method, fetched=await self._fetch(read))
+            (outcome,) = await self.store.write(self.scope, [self._operation(read)], self.note)
+            return EntryResult(method, outcome)
+        except (StaleScope, Unavailable):
+            raise
+        except KanglianError as error:
+            return EntryResult(method, error=error)
+
+    async def transaction(
+        self, entries: list[Any], settlements: Sequence[Settlement], merges: Sequence[PatientMerge]
+    ) -> list[EntryResult]:
+        """All or nothing; GET entries see what was written."""
+        read = self._read_all(entries)
+        writes = sorted(
+            (each for each in read if each.method not in {"GET", "HEAD"}), key=lambda each: METHODS.index(each.method)
+        )
+        results = [EntryResult(each.method) for each in read]
+        if writes or settlements:
+            outcomes = await self._write(writes, settlements, merges)
+            for each, outcome in zip(writes, outcomes, strict=True):
+                results[each.place].outcome = outcome
+        for each in read:
+            if each.method in {"GET", "HEAD"}:
+                try:
+                    results[each.place].fetched = await self._fetch(each)
+                except KanglianError as error:
+                    results[each.place].error = error  # the writes are durable: the entry alone says what failed
+        return results
+
+    def _read_all(self, entries: list[Any]) -> list[BundleEntry]:
+        now = datetime.now(UTC)
+        read: list[BundleEntry] = []
+        issues: list[Issue] = []
+        for place, entry in enumerate(entries):
+            try:
+                read.append(read_entry(place, entry, base_url=self.base_url, now=now))
+            except KanglianError as error:
+                issues += error.issues
+        if issues:
+            raise _Refused(Invalid(*issues))
+        return read
+
+    async def _write(
+        self, writes: list[BundleEntry], settlements: Sequence[Settlement], merges: Sequence[PatientMerge]
+    ) -> list[WriteOutcome]:
+        sent = json_text.encode([each.resource for each in writes]) if any(each.condition for each in writes) else b""
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                for each, resource in zip(writes, json_text.parse_value(sent), strict=True):
+                    each.resource = resource
+            operations = await self._resolve(writes)
+            try:
+                return await self.store.write(self.scope, operations, self.note, settlements=settlements, merges=merges)
+            except Conflict:
+                # a condition found something else inside the transaction than when it was resolved
+                if attempt + 1 == _ATTEMPTS or not sent:
+                    raise
+        raise AssertionError  # the loop returns or raises
+
+    async def _resolve(self, writes: list[BundleEntry]) -> list[WriteOperation]:
+        """Ids for every entry, then every link to them rewritten."""
+        operations = [self._operation(each) for each in writes]
+        conditional = [place for place, each in enumerate(writes) if each.condition is not None]
+        references = sorted({link for each in writes for link in conditional_references(each.resource)})
+        queries = [writes[place].condition for place in conditional] + [self._query(link) for link in references]
+        matches = await self.store.match(self.scope, [query for query in queries if query is not None])
+        for place, found in zip(conditional, matches[: len(conditional)], strict=True):
+            _expect(writes[place], operations[place], found)
+        addresses = _addresses(writes, operations)
+        for link, found in zip(references, matches[len(conditional) :], strict=True):
+            if len(found) != 1:
+                raise _Refused(_unresolved(link, found))
+            addresses[link] = f"{link.partition('?')[0]}/{found[0]}"
+        if addresses:
+            rewriter = LinkRewriter(addresses)
+            for each in writes:
+                if each.resource is not None:
+                    rewriter.rewrite(each.resource, base_of(each.full_url) if each.full_url else None)
+        return operations
+
+    def _query(self, link: str) -> SearchQuery:
+        resource_type, _, criteria = link.partition("?")
+        try:
+            return parse(resource_type, parse_qsl(criteria, keep_blank_values=True), base_url=self.base_url)
+        except KanglianError as error:
+            raise _Refused(error) from error
+
+    def _operation(self, each: BundleEntry) -> WriteOperation:
+        return WriteOperation(
+            _METHODS[each.method],
+            each.resource_type,
+            each.resource_id or (str(uuid.uuid4()) if each.method == "POST" else None),
+            resource=each.resource,
+            if_match=each.if_match,
+            condition=each.condition,
+            place=each.expression,
+            order_key=None if self.order_keys is None or each.resource is None else self.order_keys(each.resource),
+        )
+
+    async def _fetch(self, each: BundleEntry) -> Any:
+        if self.fetch is None:
+            raise invalid(each.place, "GET is not offered in this Bundle.", "request.method")
+        return await self.fetch(each.method, each.url)
+
+
+def _expect(each: BundleEntry, operation: WriteOperation, found: list[str]) -> None:
+    """Note what the condition found, so that the write can tell whether it still does."""
+    if len(found) > 1:
+        error = MultipleMatches(f"The criteria match more than one {each.resource_type}.")
+        raise _Refused(named(error, each.expression))
+    operation.expected_id = found[0] if found else ""
+    if each.method != "PUT":
+        return
+    given = (each.resource or {}).get("id")
+    if found and given not in {None, found[0]}:
+        raise _Refused(invalid(each.place, "The body's id is not the id that the criteria match.", "resource.id"))
+    operation.resource_id = found[0] if found else given
+    if not found and given is None and each.resource is not None:
+        # the server makes the id; it is known now, so that links can name it
+        operation.resource_id = str(uuid.uuid4())
+
+
+def _addresses(writes: list[BundleEntry], operations: list[WriteOperation]) -> dict[str, str]:
+    """Where each full URL leads; refuses a resource that two entries would write."""
+    addresses: dict[str, str] = {}
+    written: set[str] = set()
+    for each, operation in zip(writes, operations, strict=True):
+        matched = operation.expected_id or None
+        if operation.method == "delete" and matched is None and operation.resource_id is None:
+            continue
+        address = f"{each.resource_type}/{matched or operation.resource_id}"
+        if operation.method != "create" or matched is None:
+            if address in written:
+                raise _Refused(invalid(each.place, "Another entry writes the same resource.", "fullUrl"))
+            written.add(address)
+        if each.full_url and each.method != "DELETE":
+            if addresses.get(each.full_url, address) != address:
+                raise _Refused(invalid(each.place, "Another entry has the same fullUrl.", "fullUrl"))
+            addresses[each.full_url] = address
+    return addresses
+
+
+def _unresolved(link: str, found: list[str]) -> KanglianError:
+    if found:
+        return MultipleMatches(f"The reference {link[:200]} matches more than one resource.")
+    return Invalid(Issue("error", "not-found", f"The reference {link[:200]} matches no resource.", "Bundle.entry"))
