@@ -22,6 +22,7 @@ from kanglian.embedded_processes import end, end_all, postmaster, processes_in, 
 
 __all__ = ["EmbeddedError", "EmbeddedPostgres", "die_with_parent"]
 
+MAJOR_VERSION = "18"
 _PR_SET_PDEATHSIG = 1
 _MEBIBYTE = 1 << 20
 
@@ -116,8 +117,14 @@ class EmbeddedPostgres:
         Raises:
             EmbeddedError: it cannot be made or started; the text ends with PostgreSQL's own last words.
         """
-        if not (self.place.cluster / "PG_VERSION").exists():
+        made_by = self.place.cluster / "PG_VERSION"
+        if not made_by.exists():
             self._initialise()
+        elif made_by.read_text().strip() != MAJOR_VERSION:
+            raise EmbeddedError(
+                f"the cluster {self.place.cluster} is of PostgreSQL {made_by.read_text().strip()}, the programs are of "
+                f"{MAJOR_VERSION}: dump it with its own programs (in {self.place.programs.parents[2]}), then restore"
+            )
         self._write_settings()
         if self._adopt():
             return

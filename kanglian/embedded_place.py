@@ -92,7 +92,7 @@ def make_data_dir(data_dir: Path) -> None:
 def forget(data_dir: Path) -> None:
     """Remove the cluster of this data directory wherever it lies (it must not be running)."""
     data_dir = data_dir.resolve()
-    for home in (data_dir / "postgres", _system_home(data_dir)):
+    for home in (data_dir / "postgres", system_home(data_dir)):
         if home.is_dir():
             shutil.rmtree(home)
     (data_dir / "postgres.id").unlink(missing_ok=True)
@@ -156,7 +156,7 @@ def _home(data_dir: Path, user: ServerUser) -> Path:
     if not user.switch:
         return inside
     identifier = data_dir / "postgres.id"
-    outside = _system_home(data_dir)
+    outside = system_home(data_dir)
     known = identifier.read_text().strip() if identifier.exists() else None
     if outside.is_dir() and (known is None or _read(outside / "id") != known):
         end_all(outside / "cluster")  # its data directory was forgotten
@@ -174,7 +174,8 @@ def _home(data_dir: Path, user: ServerUser) -> Path:
     return outside
 
 
-def _system_home(data_dir: Path) -> Path:
+def system_home(data_dir: Path) -> Path:
+    """Where a cluster lies that the system user could not reach in this data directory."""
     return SYSTEM_ROOT / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
 
 

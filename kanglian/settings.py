@@ -85,9 +85,7 @@ class Settings:
     @property
     def feeds(self) -> Path:
         """The folder of the feeds' YAML files."""
-        if self.feeds_dir is not None:
-            return self.feeds_dir
-        return _CHECKOUT / "kanglian" / "demo" / "feeds" if self.embedded_default else self.data_dir / "feeds"
+        return self.feeds_dir or self.data_dir / "feeds"
 
     def check_serving(self) -> None:
         """Refuse a combination that would leave nobody able to sign in, or demo accounts within others' reach."""
