@@ -36,9 +36,8 @@ class TermHasher:
     kinds: "token" ("system|code", "|code" = code without system, "system|" = any code of it, "code" = code whatever
     its system), "prefix" (first n characters, n <= 16, of a normalised string), "exact" (the string as it
     is), "gram" (character trigrams), "uri", "present" (value ""), "identifier" ("system|value" of a
-    Reference.identifier,
-    and "|value", "value"), "text" (prefixes of words of CodeableConcept.text / display),
-    "type" (the target type of a reference).
+    Reference.identifier, or "|value", and "value"), "text" (beginnings, of the lengths `ehr.indexing.text_prefix`
+    knows, of CodeableConcept.text, Coding.display and Identifier.type.text, normalised).
     References: `reference(...)` = row key of the target XOR a salt of the parameter, so that SQL can go from a
     target row to the term (`row.key # salt`) and back.
     """

@@ -57,6 +57,10 @@ class CompiledExpression:
             return self._closure(context, environment)
         except RecursionError as error:
             raise FhirPathError("FHIRPath: nested too deep") from error
+        except ArithmeticError as error:
+            raise FhirPathError("FHIRPath: a number left its range") from error
+        except (TypeError, AttributeError, ValueError) as error:
+            raise FhirPathError("FHIRPath: an element has not the form of its type") from error
 
     def __call__(self, value: Any, **known: Any) -> list[Any]:
         """The result as plain values: JSON of elements, System values as they are; keywords as for `items`."""

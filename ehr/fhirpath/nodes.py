@@ -39,8 +39,14 @@ def root_node(value: Any, context_type: str | None = None) -> Item:
     if isinstance(value, Node):
         return value
     if isinstance(value, dict):
-        return Node(value, value.get("resourceType") or context_type or "Element")
+        return Node(value, _resource_type(value) or context_type or "Element")
     return value if context_type is None else Node(value, context_type)
+
+
+def _resource_type(value: dict[str, Any]) -> str | None:
+    """The resource type that JSON names; None where it names none that R4 has."""
+    named = value.get("resourceType")
+    return named if type(named) is str and model.is_known(named) else None
 
 
 def child_nodes(node: Node, name: str) -> list[Item] | None:
@@ -66,7 +72,7 @@ def child_nodes(node: Node, name: str) -> list[Item] | None:
 
 def _node(value: Any, type_name: str, sibling: Any = None) -> Node:
     if type_name == "Resource" and type(value) is dict:
-        return Node(value, value.get("resourceType", "Resource"))
+        return Node(value, _resource_type(value) or "Resource")
     return Node(value, type_name, sibling if type(sibling) is dict else None)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from ehr import fhirpath
 from ehr.fhirpath import FhirPathError
-from ehr.fhirpath.nodes import Item, Node, system_value
+from ehr.fhirpath.nodes import Item, system_value, type_of
 from ehr.fhirpath.quantity import Quantity
 from ehr.fhirpath.temporal import Temporal
 from tests.conformance.xml_resources import read_resource
@@ -59,15 +59,13 @@ def _written(item: Item) -> str:
 
 def _same(found: Item, wanted: ET.Element) -> bool:
     text, kind = wanted.text or "", wanted.get("type")
-    if kind is not None and isinstance(found, Node) and found.type != kind:
+    namespace, name = type_of(found)
+    if kind is not None and kind != (name if namespace == "FHIR" else name[0].lower() + name[1:]) and kind != name:
         return False
-    written = _written(found)
-    if written == text or written.removesuffix("T") == text:
-        return True
     value = system_value(found)
     if kind == "decimal" and isinstance(value, Decimal):
         return value == Decimal(text)
-    return False
+    return _written(found) == text
 
 
 def _problem(test: ET.Element) -> str | None:
