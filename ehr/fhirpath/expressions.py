@@ -16,7 +16,7 @@ Invariant = Callable[..., bool]
 """Takes the element, the resource that holds it and (when contained) the outermost resource."""
 
 _CORRECTED = {
-    # answer is a FHIR boolean, so that the published `answer is Boolean` (System.Boolean) could never hold (que-7)
+    # answer is a FHIR boolean, so that the published `answer is Boolean` (System.Boolean) could never hold (que-7; SC-7)
     "operator = 'exists' implies (answer is Boolean)": "operator = 'exists' implies (answer is boolean)",
 }
 
@@ -84,7 +84,7 @@ def invariant(expression: str, context_type: str) -> Invariant:
     """Compile a rule to a function (element, resource, root=None) that says whether the element keeps it.
 
     `context_type` is the type or backbone path of the element. A rule that cannot be evaluated on what it is given
-    (several values where one is allowed, wrong types) is not kept; so is one whose result is empty.
+    (several values where one is allowed, wrong types) is not kept; so is one whose result is empty (SC-9).
     """
     compiled = CompiledExpression(_CORRECTED.get(expression, expression), context_type)
 

@@ -203,7 +203,7 @@ def type_of(item: Item) -> tuple[str, str]:
 def is_type(item: Item, type_name: str, *, exactly: bool = False) -> bool:
     """Whether an item is of a type, written with or without namespace.
 
-    With `exactly`, derived primitive types do not count: `as` and `ofType` take a code for no string.
+    With `exactly`, derived primitive types do not count: `as` and `ofType` take a code for no string (SC-8).
     """
     namespace, _, name = type_name.rpartition(".")
     found_namespace, found = type_of(item)

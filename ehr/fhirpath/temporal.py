@@ -103,7 +103,7 @@ class Temporal:
         return f"{'-' if self.offset < 0 else '+'}{abs(self.offset) // 60:02d}:{abs(self.offset) % 60:02d}"
 
     def compared(self, other: "Temporal") -> int | None:
-        """-1, 0 or 1; None where the precisions (or a missing time zone) leave it open."""
+        """-1, 0 or 1; None where the precisions (or a missing time zone, SC-10) leave it open."""
         mine, others = self.parts, other.parts
         if len(mine) > 3 and len(others) > 3 and self.kind == other.kind == "DateTime":
             if (self.offset is None) != (other.offset is None):

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT
 
 PLATFORM_ZONE = ZoneInfo("Asia/Shanghai")
-"""Zone of values without one, unless the caller names another."""
+"""Zone of values without one, unless the caller names another (SC-3)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PARTIAL = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
@@ -75,7 +75,7 @@ def period_range(period: Mapping[str, Any], zone: tzinfo = PLATFORM_ZONE) -> tup
 
 
 def timing_range(timing: Mapping[str, Any], zone: tzinfo = PLATFORM_ZONE) -> tuple[int, int]:
-    """The outer limits of a Timing: its events and repeat.boundsPeriod."""
+    """The outer limits of a Timing: its events and repeat.boundsPeriod (SC-2)."""
     ranges = [text_range(event, zone) for event in timing.get("event", ()) if event is not None]
     bounds = timing.get("repeat", {}).get("boundsPeriod")
     if bounds:

@@ -16,7 +16,7 @@ class IndexEntries:
     dates: list[tuple[int, int, int]] = field(default_factory=list)
     """(parameter, low_us, high_us)"""
     numbers: list[tuple[int, Decimal, Decimal]] = field(default_factory=list)
-    """(parameter, low, high), both included: a number is the point low = high, a Range its two ends"""
+    """(parameter, low, high), both included: a number is the point low = high, a Range its two ends (SC-1)"""
     quantities: list[tuple[int, int, int, int, Decimal, Decimal]] = field(default_factory=list)
     """(parameter, term of "system|code", term of the code, term of the unit, low, high); 0 where absent, terms of kind
     "token", bounds as in `numbers`"""

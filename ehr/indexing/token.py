@@ -1,4 +1,4 @@
-"""Token parameters to terms (https://hl7.org/fhir/R4/search.html#token)."""
+"""Token parameters to terms (https://hl7.org/fhir/R4/search.html#token; readings SC-4, SC-5, SC-6)."""
 
 from collections.abc import Callable
 from typing import Any
