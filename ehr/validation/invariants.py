@@ -127,6 +127,7 @@ _GUARDS = {
     "obs-7": "component",
     "con-5": "verificationStatus",
     "bdl-8": "fullUrl",
+    "ras-2": "probability",
     "tim-9": "offset",
 }
 """Members without which a rule holds, where its form does not tell."""

@@ -7,7 +7,7 @@ an array of primitives null stands where only the sibling array has something, a
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ehr.definitions import Element, ElementType, codes_of, is_resource_type, structure
+from ehr.definitions import Constraint, Element, ElementType, codes_of, is_resource_type, structure
 from ehr.validation import narrative
 from ehr.validation.currencies import CURRENCIES
 from ehr.validation.invariants import Rule, rules_of
@@ -206,21 +206,22 @@ ItemCheck = Callable[[Mapping[str, Any], Place, Scope], None]
 
 def _item_check(element: Element, inner: TypeChecker, kind: ElementType) -> ItemCheck:
     """What is checked of one object: its type, and what the element itself adds to that."""
-    own = tuple(c for c in element.constraints if c.key != "ext-1") if kind.code not in _BACKBONE else ()
+    own = _own_constraints(element, kind)
     for profile in kind.profiles:
         known = {c.key for c in structure(kind.code).root.constraints}
         own += tuple(c for c in structure(profile).root.constraints if c.key not in known)
-    invariants = rules_of(own, kind.code, {})
-    codes = _required_concepts(element, kind)
+    invariants = rules_of(own, element.content_reference or kind.code, {})
+    needs_code = kind.code == "CodeableConcept" and element.binding and element.binding.strength == "required"
+    codes = codes_of(element.binding.value_set) if needs_code and element.binding else None
     targets = kind.targets if kind.code == "Reference" else None
-    if not invariants and codes is None and targets is None:
+    if not invariants and not needs_code and targets is None:
         return inner.check
 
     def check(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
         inner.check(node, place, scope)
         if targets is not None:
             check_reference(node, targets, place, scope)
-        if codes is not None:
+        if needs_code:
             _check_concept(node, codes, element, place, scope)
         if invariants:
             _check_invariants(node, invariants, place, scope)
@@ -231,24 +232,33 @@ def _item_check(element: Element, inner: TypeChecker, kind: ElementType) -> Item
 _BACKBONE = frozenset(("BackboneElement", "Element"))
 
 
-def _required_concepts(element: Element, kind: ElementType) -> frozenset[tuple[str, str]] | None:
-    if kind.code != "CodeableConcept" or element.binding is None or element.binding.strength != "required":
-        return None
-    return codes_of(element.binding.value_set)
+def _own_constraints(element: Element, kind: ElementType) -> tuple[Constraint, ...]:
+    """The constraints of the element that its type's checker does not run already."""
+    if element.content_reference:
+        referenced = structure(element.content_reference.partition(".")[0]).element(element.content_reference)
+        return tuple(c for c in element.constraints if c not in referenced.constraints)
+    if kind.code in _BACKBONE:
+        return ()
+    return tuple(c for c in element.constraints if c.key != "ext-1")
 
 
 def _check_concept(
-    node: Mapping[str, Any], codes: frozenset[tuple[str, str]], element: Element, place: Place, scope: Scope
+    node: Mapping[str, Any], codes: frozenset[tuple[str, str]] | None, element: Element, place: Place, scope: Scope
 ) -> None:
-    """A CodeableConcept of a required binding: one coding from the value set, unless only extensions stand for it."""
+    """A CodeableConcept of a required binding: one coding from the value set, unless only extensions stand for it.
+
+    Where the value set is no finite list (`codes` is None), any code will do, but text alone will not.
+    """
     coding = node.get("coding")
     if coding is None and "text" not in node:
         return
     for candidate in coding if type(coding) is list else ():
-        if type(candidate) is dict and (candidate.get("system"), candidate.get("code")) in codes:
+        if type(candidate) is not dict or type(code := candidate.get("code")) is not str:
+            continue
+        if codes is None or (candidate.get("system"), code) in codes:
             return
     value_set = element.binding.value_set if element.binding else ""
-    listed = ", ".join(sorted(code for _, code in codes)[:12])
+    listed = ", ".join(sorted(code for _, code in codes or ())[:12]) or "no finite list"
     scope.report.add(place, "code-invalid", f"None of the codings is from {value_set} ({listed}), which is required")
 
 

@@ -126,6 +126,17 @@ TAKEN: dict[str, Resource] = {
         "occurrenceTiming": {"repeat": {"frequency": 1, "period": 1, "periodUnit": "d"}},
     },
     "ratio": observation(valueRatio={"numerator": {"value": 1}, "denominator": {"value": 2}}),
+    "risk without probability": {
+        "resourceType": "RiskAssessment",
+        "status": "final",
+        "subject": {"reference": "Patient/1"},
+        "prediction": [{"outcome": {"text": "x"}}],
+    },
+    "transaction entry without fullUrl": {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{"resource": patient(active=True), "request": {"method": "POST", "url": "Patient"}}],
+    },
     "range": observation(valueRange={"low": {"value": 1}, "high": {"value": 2}}),
     "enable when exists": {
         "resourceType": "Questionnaire",
@@ -142,6 +153,28 @@ TAKEN: dict[str, Resource] = {
 }
 
 REFUSED: dict[str, tuple[Resource, str]] = {
+    "tst-6": (
+        {
+            "resourceType": "TestScript",
+            "url": "http://a.org/t",
+            "name": "t",
+            "status": "draft",
+            "test": [{"action": [{"assert": {"warningOnly": True, "path": "x", "expression": "y"}}]}],
+        },
+        "TestScript.test[0].action[0].assert",
+    ),
+    "text alone for a code of an open value set": (
+        {
+            "resourceType": "EffectEvidenceSynthesis",
+            "status": "draft",
+            "population": {"reference": "EvidenceVariable/1"},
+            "exposure": {"reference": "EvidenceVariable/1"},
+            "exposureAlternative": {"reference": "EvidenceVariable/1"},
+            "outcome": {"reference": "EvidenceVariable/1"},
+            "effectEstimate": [{"unitOfMeasure": {"text": "mg"}}],
+        },
+        "EffectEvidenceSynthesis.effectEstimate[0].unitOfMeasure",
+    ),
     "reference to another type": (subject(reference="Practitioner/1"), "Observation.subject"),
     "absolute reference to another type": (
         subject(reference="https://a.org/fhir/Practitioner/1"),
