@@ -11,7 +11,8 @@ pytestmark = pytest.mark.database
 
 
 def _observation(identifier: str, more: str) -> str:
-    return f'{{"resourceType":"Observation","id":"{identifier}","status":"final","subject":{{"reference":"Patient/p1"}},{more}}}'
+    head = f'"resourceType":"Observation","id":"{identifier}","status":"final","subject":{{"reference":"Patient/p1"}}'
+    return f"{{{head},{more}}}"
 
 
 def _quantity(identifier: str, value: str, unit: str = '"system":"http://unitsofmeasure.org","code":"mg"') -> str:
@@ -24,16 +25,32 @@ def _dated(identifier: str, field: str) -> str:
     return _observation(identifier, f'"code":{{"text":"dated"}},{field}')
 
 
+PEOPLE_AND_OTHERS = r"""
+{"resourceType":"Patient","id":"p1","active":true,"name":[{"family":"Müller-Lüdenscheidt","given":["Jörg Maria"]}],
+"gender":"male","birthDate":"1970-02","identifier":[{"system":"urn:ids","value":"A,1"}],
+"address":[{"city":"Wuppertal an der Wupper"}],"managingOrganization":{"reference":"Organization/o1"}}
+
+{"resourceType":"Patient","id":"p2","name":[{"text":"王小明","family":"王","given":["小明"]}],"gender":"female",
+"birthDate":"1970-02-14","identifier":[{"value":"B$2"},{"system":"urn:other","value":"A,1"}],
+"managingOrganization":{"identifier":{"system":"urn:orgs","value":"77"}}}
+
+{"resourceType":"Patient","id":"p3","gender":"unknown","birthDate":"1971",
+"managingOrganization":{"reference":"http://elsewhere.org/fhir/Organization/o1"}}
+
+{"resourceType":"Organization","id":"o1","name":"First Hospital"}
+
+{"resourceType":"RiskAssessment","id":"r1","status":"final","subject":{"reference":"Patient/p1"},
+"prediction":[{"probabilityDecimal":0.8}]}
+
+{"resourceType":"ValueSet","id":"v1","status":"active","url":"http://example.org/ValueSet/A"}
+
+{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p2"},
+"code":{"text":"Diabetes mellitus typ 2","coding":[{"system":"urn:icd","code":"E11","display":"Type 2 diabetes"}]},
+"meta":{"tag":[{"system":"urn:tags","code":"t"}],"profile":["http://example.org/p"],
+"security":[{"system":"urn:sec","code":"R"}],"source":"urn:feed:1"}}
+"""
 RESOURCES = [
-    '{"resourceType":"Patient","id":"p1","active":true,"name":[{"family":"Müller-Lüdenscheidt","given":["Jörg Maria"]}],'
-    '"gender":"male","birthDate":"1970-02","identifier":[{"system":"urn:ids","value":"A,1"}],'
-    '"address":[{"city":"Wuppertal an der Wupper"}],"managingOrganization":{"reference":"Organization/o1"}}',
-    '{"resourceType":"Patient","id":"p2","name":[{"text":"王小明","family":"王","given":["小明"]}],"gender":"female",'
-    '"birthDate":"1970-02-14","identifier":[{"value":"B$2"},{"system":"urn:other","value":"A,1"}],'
-    '"managingOrganization":{"identifier":{"system":"urn:orgs","value":"77"}}}',
-    '{"resourceType":"Patient","id":"p3","gender":"unknown","birthDate":"1971",'
-    '"managingOrganization":{"reference":"http://elsewhere.org/fhir/Organization/o1"}}',
-    '{"resourceType":"Organization","id":"o1","name":"First Hospital"}',
+    *PEOPLE_AND_OTHERS.strip().split("\n\n"),
     _quantity("q100", "100"),
     _quantity("q100.0", "100.0"),
     _quantity("q99.6", "99.6"),
@@ -48,13 +65,6 @@ RESOURCES = [
     _dated("d-from", '"effectivePeriod":{"start":"2013-01-01"}'),
     _dated("d-until", '"effectivePeriod":{"end":"2013-01-20"}'),
     _dated("d-after", '"effectiveDateTime":"2014-05-01"'),
-    '{"resourceType":"RiskAssessment","id":"r1","status":"final","subject":{"reference":"Patient/p1"},'
-    '"prediction":[{"probabilityDecimal":0.8}]}',
-    '{"resourceType":"ValueSet","id":"v1","status":"active","url":"http://example.org/ValueSet/A"}',
-    '{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/p2"},"code":{"text":"Diabetes mellitus typ 2",'
-    '"coding":[{"system":"urn:icd","code":"E11","display":"Type 2 diabetes"}]},'
-    '"meta":{"tag":[{"system":"urn:tags","code":"t"}],"profile":["http://example.org/p"],'
-    '"security":[{"system":"urn:sec","code":"R"}],"source":"urn:feed:1"}}',
 ]
 
 
@@ -184,7 +194,8 @@ async def test_kind(store: Store, query: str, expected: str) -> None:
 async def test_no_identifying_value_lies_in_the_database_in_the_clear(store: Store) -> None:
     async with store.search_pool.acquire() as connection:
         tables = await connection.fetch(
-            "select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'"
+            "select table_name from information_schema.tables"
+            " where table_schema = 'public' and table_type = 'BASE TABLE'"
         )
         for row in tables:
             text = await connection.fetchval(f"select string_agg(t::text, ' ') from {row['table_name']} t")

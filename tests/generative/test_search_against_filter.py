@@ -1,0 +1,293 @@
+"""Random queries on a random record: the search answers what a naive filter over the resources selects."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from typing import Any
+from urllib.parse import urlencode
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from naive_search import Question, Values, folded, values_of
+from search_record import SYNTHEA, Kept, ask, fill, kept, plain, recorded_statements, synthea
+
+from ehr.definitions import search_parameters
+from ehr.row_filter import AllOf, CustodianIn, Everything, LabelsNone, RowFilter
+from ehr.search.scope_linter import unscoped_aliases
+from ehr.store import Store
+
+pytestmark = pytest.mark.database
+EXAMPLES = 150
+MASK = 0b101
+PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "")
+CODES = {
+    "Patient": "identifier name family given gender birthdate address address-city language telecom death-date",
+    "Observation": "code status category date value-quantity subject encounter value-concept combo-code",
+    "Condition": "code clinical-status onset-date subject recorded-date abatement-date",
+    "Encounter": "class type status date subject reason-code",
+    "MedicationRequest": "status intent authoredon code subject",
+    "Organization": "name address identifier active",
+    "DiagnosticReport": "code date result subject",
+}
+FILTERS: dict[str, tuple[RowFilter, Callable[[Kept], bool]]] = {
+    "everything": (Everything(), lambda row: True),  # noqa: ARG005 - admits each row
+    "custodian": (AllOf((Everything(), CustodianIn(frozenset({1, 2})))), lambda row: row.custodian in {1, 2}),
+    "labels": (
+        AllOf((Everything(), CustodianIn(frozenset({1, 3})), LabelsNone(MASK))),
+        lambda row: row.custodian in {1, 3} and not row.labels & MASK,
+    ),
+}
+
+
+def _edge_resources(seed: int) -> Iterator[dict[str, Any]]:
+    """Few values in many combinations, so that criteria meet."""
+    rnd = random.Random(seed)  # noqa: S311 - test data
+    names = [
+        "Li",
+        "LI WEI",
+        "Élodie Müller-Straße von Hohenstein",
+        "王小明",
+        "王",
+        "O'Brien, Pat|rick",
+        "a%_b",
+        " x  y ",
+    ]
+    dates = ["2020", "2020-02", "2020-02-29", "2020-02-29T23:59:59Z", "2020-03-01T00:00:00.000+08:00", "1999-12-31"]
+    numbers = ["100", "100.0", "99.50", "0.001", "-5", "1000000.25"]
+    units = [{}, {"unit": "mg"}, {"system": "http://unitsofmeasure.org", "code": "mg", "unit": "mg"}, {"code": "g"}]
+    systems = [{}, {"system": "urn:a"}, {"system": "urn:b"}]
+    for number in range(40):
+        patient: dict[str, Any] = {"resourceType": "Patient", "id": f"edge-{number}"}
+        if rnd.random() < 0.8:
+            patient["name"] = [{"family": rnd.choice(names), "given": [rnd.choice(names)]}]
+        if rnd.random() < 0.8:
+            patient["birthDate"] = rnd.choice(dates)[:10]
+        if rnd.random() < 0.8:
+            patient["identifier"] = [rnd.choice(systems) | {"value": rnd.choice(["1", "2,3", "x$y", "Li"])}]
+        yield patient
+    for number in range(160):
+        observation: dict[str, Any] = {
+            "resourceType": "Observation",
+            "id": f"edge-{number}",
+            "status": rnd.choice(["final", "amended"]),
+            "code": {"coding": [rnd.choice(systems) | {"code": rnd.choice("abc"), "display": rnd.choice(names)}]},
+            "subject": {"reference": f"Patient/edge-{rnd.randrange(45)}"},
+        }
+        if rnd.random() < 0.7:
+            observation["effectiveDateTime"] = rnd.choice(dates)
+        elif rnd.random() < 0.7:
+            observation["effectivePeriod"] = {rnd.choice(["start", "end"]): rnd.choice(dates)}
+        if rnd.random() < 0.7:
+            observation["valueQuantity"] = {"value": Decimal(rnd.choice(numbers))} | rnd.choice(units)
+        yield observation
+
+
+@cache
+def _rows() -> list[Kept]:
+    resources = list(_edge_resources(4))
+    if SYNTHEA.is_dir():
+        wanted = [one for one in synthea(4) if one["resourceType"] in CODES]
+        by_type: dict[str, list[dict[str, Any]]] = {}
+        for one in wanted:
+            by_type.setdefault(one["resourceType"], []).append(one)
+        resources += [one for group in by_type.values() for one in group[:350]]
+    resources = [plain(json.dumps(one, default=_number)) for one in resources]
+    return kept(resources)
+
+
+def _number(value: Any) -> float | int:
+    number = Decimal(value)
+    return int(number) if number == number.to_integral_value() and number.as_tuple().exponent >= 0 else float(number)
+
+
+@dataclass(slots=True)
+class Oracle:
+    rows: list[Kept]
+    seen: dict[tuple[str, str], Values] = field(default_factory=dict)
+
+    def values(self, row: Kept, code: str) -> Values:
+        found = self.seen.get((row.name, code))
+        if found is None:
+            found = self.seen[row.name, code] = values_of(row.resource, code)
+        return found
+
+    def of_type(self, resource_type: str, admits: Callable[[Kept], bool]) -> list[Kept]:
+        return [row for row in self.rows if row.resource["resourceType"] == resource_type and admits(row)]
+
+    def answer(self, asked: "Asked", admits: Callable[[Kept], bool]) -> list[str]:
+        found = [
+            row
+            for row in self.of_type(asked.resource_type, admits)
+            if all(question.holds(self.values(row, question.code)) for question in asked.questions)
+            and self._chained(row, asked, admits)
+        ]
+        return [row.name for row in sorted(found, key=lambda row: (-row.last_updated_us, -row.key))]
+
+    def _chained(self, row: Kept, asked: "Asked", admits: Callable[[Kept], bool]) -> bool:
+        if asked.chain is not None:
+            targets = self.of_type("Patient", admits)
+            hits = {t.name for t in targets if asked.chain.holds(self.values(t, asked.chain.code))}
+            if not hits.intersection(self.values(row, "subject").references):
+                return False
+        if asked.has is not None:
+            source_type, question = asked.has
+            sources = self.of_type(source_type, admits)
+            return any(
+                row.name in self.values(source, "subject").references
+                and question.holds(self.values(source, question.code))
+                for source in sources
+            )
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    resource_type: str
+    questions: tuple[Question, ...]
+    chain: Question | None
+    has: tuple[str, Question] | None
+    count: int
+    total: str
+
+    def text(self) -> str:
+        pairs = [question.text() for question in self.questions]
+        if self.chain is not None:
+            name, value = self.chain.text()
+            pairs.append((f"subject:Patient.{name}", value))
+        if self.has is not None:
+            name, value = self.has[1].text()
+            pairs.append((f"_has:{self.has[0]}:subject:{name}", value))
+        pairs += [("_count", str(self.count)), ("_total", self.total)]
+        return f"{self.resource_type}?{urlencode(pairs)}"
+
+
+ORACLE = Oracle(_rows())
+
+
+def _candidates(resource_type: str, code: str, kind: str) -> list[str]:
+    """Texts to ask for, taken from the record."""
+    texts: set[str] = set()
+    for row in ORACLE.of_type(resource_type, lambda _: True)[-120:]:
+        found = ORACLE.values(row, code)
+        texts.update(found.references)
+        texts.update(text for text in found.texts if kind == "string" and text.strip())
+        for system, value in found.tokens:
+            texts.update({f"{system}|", f"{system}|{value}"} if system else {f"|{value}"})
+            texts.update({value} if value else set())
+        for low, high, unit in found.quantities:
+            texts.update({str(low), str(high), f"{low:.0f}"})
+            if "code" in unit:
+                texts.update({f"{low}||{unit['code']}", f"{low}|{unit.get('system', 'urn:none')}|{unit['code']}"})
+        texts.update(span[0].isoformat() for span in found.spans if 1900 < span[0].year < 9000)
+        texts.update(span[0].isoformat()[:10] for span in found.spans if 1900 < span[0].year < 9000)
+        texts.update(span[0].isoformat()[:4] for span in found.spans if 1900 < span[0].year < 9000)
+    usable = sorted(text for text in texts if text and "None" not in text and text != "|")
+    return usable or {"date": ["2020"], "quantity": ["1"], "number": ["1"]}.get(kind, ["nothing"])
+
+
+_cached_candidates = cache(_candidates)
+
+
+def _coded_texts(resource_type: str, code: str) -> list[str]:
+    texts = {text for row in ORACLE.of_type(resource_type, lambda _: True) for text in ORACLE.values(row, code).texts}
+    return sorted(text for text in texts if folded(text)) or ["nothing"]
+
+
+_cached_coded_texts = cache(_coded_texts)
+
+
+@st.composite
+def _questions(draw: st.DrawFn, resource_type: str) -> Question:
+    code = draw(st.sampled_from(CODES[resource_type].split()))
+    kind = search_parameters(resource_type)[code].kind
+    modifiers: dict[str, list[str | None]] = {
+        "token": [None, None, "not", "text", "missing"],
+        "string": [None, "exact", "contains", "missing"],
+    }
+    modifier = draw(st.sampled_from(modifiers.get(kind, [None, None, "missing"])))
+    if modifier == "missing":
+        return Question(code, kind, modifier, (("", draw(st.sampled_from(["true", "false"]))),))
+    known = (
+        _cached_coded_texts(resource_type, code)
+        if modifier == "text"
+        else _cached_candidates(resource_type, code, kind)
+    )
+    choices = []
+    for text in draw(st.lists(st.sampled_from(known), min_size=1, max_size=3)):
+        asked = text
+        if kind == "string" or modifier == "text":
+            start = draw(st.integers(0, max(len(text) - 2, 0))) if modifier == "contains" else 0
+            asked = text if modifier == "exact" else text[start : start + draw(st.integers(1, 30))]
+            asked = asked if folded(asked) else text
+        prefix = draw(st.sampled_from(PREFIXES)) if kind in ("date", "quantity", "number") else ""
+        choices.append((prefix, asked))
+    return Question(code, kind, modifier, tuple(choices))
+
+
+@st.composite
+def _asked(draw: st.DrawFn) -> Asked:
+    resource_type = draw(st.sampled_from(sorted(CODES)))
+    questions = tuple(draw(st.lists(_questions(resource_type), min_size=0, max_size=2)))
+    chain = has = None
+    about_people = "subject" in CODES[resource_type].split()
+    if about_people and draw(st.booleans()):
+        chain = draw(_questions("Patient"))
+    if resource_type == "Patient" and draw(st.booleans()):
+        source = draw(st.sampled_from(["Observation", "Condition", "Encounter", "DiagnosticReport"]))
+        has = (source, draw(_questions(source)))
+    count = draw(st.sampled_from([5, 50, 1000]))
+    return Asked(resource_type, questions, chain, has, count, draw(st.sampled_from(["accurate", "none", "estimate"])))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def _filled(store: Store, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await fill(connection, store.hasher, _rows())
+    await connection.execute("analyze")
+    await connection.close()
+
+
+@pytest.mark.parametrize("name", FILTERS)
+async def test_search_equals_filter(store: Store, name: str) -> None:
+    row_filter, admits = FILTERS[name]
+    loop = asyncio.get_running_loop()
+
+    async def answer(asked: Asked) -> tuple[list[str], int | None]:
+        names: list[str] = []
+        total, cursor = None, None
+        for page in range(4):
+            result = await ask(store, asked.text(), row_filter, cursor=cursor)
+            names += [f"{match.resource_type}/{match.resource_id}" for match in result.matches]
+            total = result.total if page == 0 else total
+            cursor = result.next_cursor
+            if cursor is None:
+                break
+        return names, total
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(_asked())
+    def compare(asked: Asked) -> None:
+        expected = ORACLE.answer(asked, admits)
+        found, total = asyncio.run_coroutine_threadsafe(answer(asked), loop).result(30)
+        assert found == expected[: asked.count * 4], asked.text()
+        if asked.total != "none" and (asked.total == "accurate" or len(expected) < 1000):
+            assert total == len(expected), asked.text()
+
+    with recorded_statements() as statements:
+        await asyncio.to_thread(compare)
+    clinical = {text for text in statements if "resource" in text}
+    assert clinical
+    assert {alias for text in clinical for alias in unscoped_aliases(text)} == set()
