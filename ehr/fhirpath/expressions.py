@@ -16,7 +16,7 @@ Invariant = Callable[..., bool]
 """Takes the element, the resource that holds it and (when contained) the outermost resource."""
 
 _CORRECTED = {
-    # answer is a FHIR boolean, so that the published `answer is Boolean` (System.Boolean) could never hold (que-7; SC-7)
+    # SC-7: answer is a FHIR boolean; the published `answer is Boolean` (System.Boolean) of que-7 could never hold
     "operator = 'exists' implies (answer is Boolean)": "operator = 'exists' implies (answer is boolean)",
 }
 

@@ -24,7 +24,7 @@ class References:
     def __init__(self, base_url: str | None) -> None:
         """Take the base with or without a slash at its end."""
         self._base = None if base_url is None else base_url.rstrip("/") + "/"
-        self.target: Callable[[str], Target | None] = lru_cache(maxsize=65_536)(self._target)
+        self.target: Callable[[str], Target | None] = lru_cache(maxsize=16_384)(self._target)
 
     def _target(self, text: str) -> Target | None:
         if self._base is not None:

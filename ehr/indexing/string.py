@@ -5,9 +5,11 @@ from typing import Any
 
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import Leaf
-from ehr.indexing.token import CACHED_VALUES, Term
+from ehr.indexing.token import Term
 from ehr.indexing.values import grams, normalise_string, prefixes
 
+CACHED_TEXTS = 1000
+"""Strings whose terms a parameter remembers (about 2 kB each)."""
 _PARTS = {
     "HumanName": ("family", "given", "prefix", "suffix", "text"),
     "Address": ("line", "city", "district", "state", "postalCode", "country", "text"),
@@ -37,7 +39,7 @@ def string_leaf(term: Term, type_name: str) -> Leaf | None:
     cache: dict[str, tuple[int, ...]] = {}
 
     def terms_of(text: str) -> tuple[int, ...]:
-        if len(cache) >= CACHED_VALUES:
+        if len(cache) >= CACHED_TEXTS:
             cache.clear()
         normalised = normalise_string(text)
         found = [present, term("exact", text)]

@@ -8,8 +8,8 @@ from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import Leaf
 from ehr.indexing.values import normalise_string, text_prefixes
 
-CACHED_VALUES = 20_000
-"""Codings whose terms a parameter remembers; coded values repeat."""
+CACHED_VALUES = 5000
+"""Codings whose terms a parameter remembers (about 600 bytes each); coded values repeat."""
 
 Term = Callable[[str, str], int]
 """(kind, value) to the term of one parameter."""

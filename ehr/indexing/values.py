@@ -14,7 +14,7 @@ LONGEST_TEXT = 2000
 """Characters of a string, from its start, that are indexed by pieces."""
 
 
-@lru_cache(maxsize=32_768)
+@lru_cache(maxsize=8192)
 def normalise_string(text: str) -> str:
     """Case folded, without accents (NFKD), white space collapsed; Chinese, Japanese and Korean characters stay."""
     if text.isascii():
