@@ -6,6 +6,7 @@ the database alone does not reveal identifying values (decision record 0003).
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 
 
@@ -51,6 +52,17 @@ class TermHasher:
         """The term of one value of one search parameter."""
         text = f"{resource_type}\x1f{code}\x1f{kind}\x1f{value}".encode("utf-8", "surrogatepass")
         return _signed(hashlib.blake2b(text, digest_size=8, key=self._key).digest())
+
+    def terms_of(self, resource_type: str, code: str) -> Callable[[str, str], int]:
+        """`term` of one search parameter as a function (kind, value); a third quicker where many are made."""
+        start = hashlib.blake2b(f"{resource_type}\x1f{code}\x1f".encode(), digest_size=8, key=self._key)
+
+        def term(kind: str, value: str) -> int:
+            hashed = start.copy()
+            hashed.update(f"{kind}\x1f{value}".encode("utf-8", "surrogatepass"))
+            return _signed(hashed.digest())
+
+        return term
 
     def reference_salt(self, resource_type: str, code: str) -> int:
         """The number that, XORed with a target row's key, gives the reference term."""

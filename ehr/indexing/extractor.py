@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
-from functools import partial
 from typing import Any
 
 from ehr.definitions import SearchParameter
@@ -84,7 +83,7 @@ class Extractor:
     def _leaf_maker(self, resource_type: str, parameter: SearchParameter) -> LeafFor:
         """What makes the leaves of one parameter, sharing caches between its branches."""
         code, hasher = parameter.code, self._hasher
-        term: Term = partial(hasher.term, resource_type, code)
+        term: Term = hasher.terms_of(resource_type, code)
         number = parameter_number(resource_type, code)
         tokens: dict[str | None, TokenLeaves] = {}
         quantities = QuantityLeaves(term, number)

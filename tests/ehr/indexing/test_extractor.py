@@ -315,3 +315,7 @@ def test_an_empty_resource_of_each_type_has_no_entries(resource_type: str) -> No
 
 
 DECEASED = (("token", "false"), ("token", "|false"), ("present", ""))
+
+
+def test_terms_of_one_parameter_are_the_hashers() -> None:
+    assert HASHER.terms_of("Patient", "name")("exact", "张伟") == HASHER.term("Patient", "name", "exact", "张伟")
