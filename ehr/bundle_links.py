@@ -11,7 +11,7 @@ from typing import Any
 # elements of type uri, url, oid, uuid and canonical, and Reference.reference; names that R4 also gives to plain
 # strings only where an address is meant
 _LINK_NAMES = frozenset(
-    (
+    (  # noqa: SIM905 - eighty lines of one word each would hide the rest
         "address answerValueSet authority authorizationUrl base baseDefinition capabilities compartment "
         "contentReference defaultValueCanonical defaultValueOid defaultValueUri defaultValueUrl defaultValueUuid "
         "definition definitionCanonical definitionUri derivedFrom derivedFromUri detail endpoint eventUri "

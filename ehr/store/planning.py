@@ -165,9 +165,11 @@ def _same_content(resource: dict[str, Any], current: asyncpg.Record) -> bool:
     return _without_version(resource) == _without_version(previous)
 
 
-def _without_version(resource: dict[str, Any]) -> bytes:
+def _without_version(resource: dict[str, Any]) -> dict[str, bytes]:
+    """The encoded elements, so that 72.5 and 72.50 differ; what the server sets in meta is left out."""
     meta = {name: value for name, value in resource.get("meta", {}).items() if name not in {"versionId", "lastUpdated"}}
-    return json_text.encode({**resource, "meta": meta})
+    elements = {name: json_text.encode(value) for name, value in resource.items() if name != "meta"}
+    return elements | ({"meta": json_text.encode(meta)} if meta else {})
 
 
 def _outcome(kind: Kind, meeting: Meeting, current: asyncpg.Record) -> WriteOutcome:

@@ -124,7 +124,7 @@ class Writer:
         if len(together) > 1:
             try:
                 await self._transaction(together)
-            except (KanglianError, asyncpg.PostgresError) as error:
+            except Exception as error:  # noqa: BLE001 - whoever caused it is found out by redoing each alone
                 if is_connection_lost(error):
                     _fail_all(together, error)
                 alone = [*together, *alone]

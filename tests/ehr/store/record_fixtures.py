@@ -8,6 +8,7 @@ import asyncpg
 
 from ehr.audit_note import AuditNote
 from ehr.changes import Change
+from ehr.definitions import RESOURCE_TYPES
 from ehr.errors import Issue
 from ehr.indexing import IndexEntries
 from ehr.keys import row_key
@@ -74,7 +75,13 @@ def read_scope(row_filter: RowFilter | None = None, *, epoch: int = 1, internal:
 
 def loader() -> WriteScope:
     return WriteScope(
-        "loader", "platform", None, id_prefix="", may_change_any_custodian=True, opens_reach=True, read=read_scope()
+        "loader",
+        "platform",
+        frozenset(RESOURCE_TYPES),
+        id_prefix="",
+        may_change_any_custodian=True,
+        opens_reach=True,
+        read=read_scope(),
     )
 
 
