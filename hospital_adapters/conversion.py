@@ -21,11 +21,11 @@ _ACTIVITY = {
 
 @dataclass(slots=True)
 class Converted:
-    """The writes of one message; `loss` lists values without a place in the record, with where they stood."""
+    """The writes of one message; `loss` lists the places of values that no rule took, never the values."""
 
     operations: list[WriteOperation]
     merges: list[PatientMerge] = field(default_factory=list)
-    loss: list[Any] = field(default_factory=list)
+    loss: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

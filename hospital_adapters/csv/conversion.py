@@ -11,7 +11,7 @@ from ehr.store.inbox import InboxMessage, InboxRow
 from ehr.store.operations import OrderKey
 from hospital_adapters.conversion import Converted, NotConverted, provenance, put
 from hospital_adapters.csv.layout import csv_layout
-from hospital_adapters.csv.rows import BadRow, event_time, read_rows, resources_of, unread_values
+from hospital_adapters.csv.rows import BadRow, event_time, read_rows, resources_of, unread_columns
 from hospital_adapters.feeds import Feed
 
 
@@ -65,5 +65,5 @@ def convert_row(feed: Feed, row: InboxRow) -> Converted | NotConverted:
     at_us = int(datetime.fromisoformat(at).timestamp() * 1_000_000) if at else row.received_at_us
     order_key = OrderKey(at_us, row.control_id)
     operations = [put(resource, order_key) for resource in resources]
-    loss = [{"place": column, "value": value} for column, value in unread_values(layout, values).items()]
-    return Converted([*operations, provenance(feed, row, operations, order_key)], loss=loss)
+    written = [*operations, provenance(feed, row, operations, order_key)]
+    return Converted(written, loss=unread_columns(layout, values))

@@ -92,9 +92,9 @@ def event_time(feed: Feed, layout: CsvLayout, values: Mapping[str, str]) -> str:
     return str(_value(feed, layout, values, layout.event_time) or "")
 
 
-def unread_values(layout: CsvLayout, values: Mapping[str, str]) -> dict[str, str]:
-    """Values in columns that the layout does not read: the row's loss report."""
-    return {column: value for column, value in values.items() if value and column not in layout.columns}
+def unread_columns(layout: CsvLayout, values: Mapping[str, str]) -> list[str]:
+    """Columns that hold a value and that the layout does not read: the row's loss report."""
+    return [column for column, value in values.items() if value and column not in layout.columns]
 
 
 def _identifier(feed: Feed, resource: ResourceLayout, values: Mapping[str, str]) -> str:

@@ -92,7 +92,7 @@ def understood() -> Mapping[str, frozenset[str]]:
 
 def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
     """Convert a message of a feed; a message that is not understood is a `ParseProblem` (for AE and the quarantine)."""
-    problem = _problem(message)
+    problem = problem_of(message)
     if problem is not None:
         return problem
     kind, event = message.kind
@@ -122,7 +122,8 @@ def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
     return _conversion(draft, (kind, event), moment, tuple(dict.fromkeys(patients)), tuple(dict.fromkeys(merged)))
 
 
-def _problem(message: Message) -> ParseProblem | None:
+def problem_of(message: Message) -> ParseProblem | None:
+    """Why a message is not understood, told without converting it; None where it is."""
     kind, event = message.kind
     header = tuple(message.header.fields)
     events = understood().get(kind)

@@ -1,0 +1,124 @@
+"""The door of an MLLP feed: a frame becomes a row of the inbox, and only then an answer.
+
+AA (CA) means durable and understood; AE and AR (CE, CR) that the message is kept in quarantine with its cause. A
+duplicate (same sender, MSH-10 and content) gets the answer that was given first, from the row that was stored once.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ehr.store.inbox import Inbox, InboxMessage
+from hospital_adapters.feeds import Feed
+from hospital_adapters.hl7v2.ack import Code, acknowledge, is_due, refusal, wanted
+from hospital_adapters.hl7v2.convert import problem_of
+from hospital_adapters.hl7v2.parse import Message, parse
+from hospital_adapters.hl7v2.problems import INTERNAL, SEGMENT_SEQUENCE, ParseProblem
+from hospital_adapters.hl7v2.records import place_of
+from hospital_adapters.mllp.frames import Frame
+
+_INLINE_BYTES = 256 * 1024
+_MESSAGE_START = re.compile(rb"(?:\A|(?<=[\r\n]))MSH")
+_ACCEPT: dict[str, Code] = {"AA": "CA", "AE": "CE", "AR": "CR"}
+_FAULTS = {
+    "no-end-block": (SEGMENT_SEQUENCE, "the message has no end block; it was not read"),
+    "too-large": (INTERNAL, "the message is larger than this feed takes; only its beginning was kept"),
+}
+
+
+class MllpDoor:
+    """Takes frames of one feed."""
+
+    def __init__(self, inbox: Inbox, feed: Feed) -> None:
+        """Store in `inbox`, as messages of `feed`."""
+        self._inbox = inbox
+        self._feed = feed
+
+    async def __call__(self, frame: Frame) -> bytes:
+        """Store a frame and return its framed answers; empty where the sender asked for none.
+
+        Raises:
+            Unavailable: the inbox could not commit: there is no answer.
+        """
+        if len(frame.content) > _INLINE_BYTES:
+            message = await asyncio.to_thread(inbox_message, self._feed, frame)
+        else:
+            message = inbox_message(self._feed, frame)
+        (acceptance,) = await self._inbox.accept([message])
+        return acceptance.answer or b""
+
+
+def inbox_message(feed: Feed, frame: Frame) -> InboxMessage:
+    """What is kept of a frame, the answer that it will get included."""
+    parsed = parse(frame.content)
+    problem = _problem(parsed, frame)
+    header = parsed.header.fields if isinstance(parsed, Message) else list(parsed.header)
+    header = [_storable(text) for text in header] + [""] * 11
+    sender = f"{header[3]}|{header[4]}"
+    control_id = parsed.control_id if isinstance(parsed, Message) else header[10]
+    return InboxMessage(
+        feed=feed.name,
+        custodian=feed.organisation,
+        sender=sender,
+        control_id=_storable(control_id),
+        content=hashlib.sha256(frame.content).digest(),
+        trace=f"{sender}|{_storable(control_id)}",
+        message_type=_storable("^".join(parsed.kind)) if isinstance(parsed, Message) else header[9],
+        body=frame.content,
+        answer=_answers(parsed, problem, frame),
+        state="waiting" if problem is None else "quarantined",
+        cause=None if problem is None else _storable(problem.cause),
+        place=None if problem is None else place_of(problem),
+    )
+
+
+def messages_of_file(feed: Feed, path: Path) -> Iterator[InboxMessage]:
+    """The messages of a file of HL7 v2 messages, one behind the other."""
+    for content in split_messages(path.read_bytes()):
+        yield inbox_message(feed, Frame(content))
+
+
+def split_messages(data: bytes) -> Iterator[bytes]:
+    """Cut a file at each line that begins with MSH; MLLP framing bytes and batch wrappers are left to `parse`."""
+    cleaned = data.replace(b"\x0b", b"").replace(b"\x1c", b"")
+    starts = [
+        at for at in range(len(cleaned)) if cleaned.startswith(b"MSH", at) and (at == 0 or cleaned[at - 1] in b"\r\n")
+    ]
+    if not starts:
+        yield cleaned
+        return
+    for start, end in zip(starts, [*starts[1:], len(cleaned)], strict=True):
+        yield cleaned[start:end]
+
+
+def _problem(parsed: Message | ParseProblem, frame: Frame) -> ParseProblem | None:
+    if frame.fault is not None:
+        code, cause = _FAULTS[frame.fault]
+        header = tuple(parsed.header.fields) if isinstance(parsed, Message) else parsed.header
+        return ParseProblem(cause, code, header=header)
+    return parsed if isinstance(parsed, ParseProblem) else problem_of(parsed)
+
+
+def _answers(parsed: Message | ParseProblem, problem: ParseProblem | None, frame: Frame) -> bytes:
+    code: Code = "AA" if problem is None else "AR" if frame.fault == "too-large" else refusal(problem)
+    problems = () if problem is None else (problem,)
+    asked = wanted(parsed)
+    if asked.original_mode:
+        return _framed(acknowledge(parsed, code, problems))
+    answers = b""
+    if is_due(asked.accept, success=problem is None):
+        answers += _framed(acknowledge(parsed, _ACCEPT[code], problems))
+    if is_due(asked.application, success=problem is None):
+        answers += _framed(acknowledge(parsed, code, problems))
+    return answers
+
+
+def _framed(answer: bytes) -> bytes:
+    return b"\x0b" + answer + b"\x1c\r"
+
+
+def _storable(text: str) -> str:
+    """A text that the database can hold: no NUL, no lone surrogate, at most 200 characters."""
+    return text[:200].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
