@@ -118,7 +118,10 @@ async def raise_referrers(
                 await enqueue(connection, RELABEL_JOB, {"key": str(key), "labels": str(labels)})
             return
         by_term = {key ^ salt: labels for key, labels in pending.items() for salt in salts}
-        found = await rows_with_terms(connection, list(by_term), LIMIT_ROWS + 1)
+        every = 0
+        for labels in pending.values():
+            every |= labels
+        found = await rows_with_terms(connection, list(by_term), every, LIMIT_ROWS + 1)
         wanted: dict[int, int] = {}
         for key, labels, terms in found:
             bits = 0

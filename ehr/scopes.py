@@ -49,6 +49,8 @@ class WriteScope:
     custodian: str
     types: frozenset[str] | None
     refused_types: frozenset[str] = field(default_factory=frozenset)
+    refused_methods: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    """(type, create | update | delete) that the token's SMART scopes leave out of `types`."""
     id_prefix: str | None = None
     may_change_any_custodian: bool = False
     opens_reach: bool = False

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from ehr.store.clock import now_us
+from ehr.store.jobs import enqueue
+
 
 @dataclass(frozen=True, slots=True)
 class FiledConsent:
@@ -162,3 +165,16 @@ async def restamp(connection: asyncpg.Connection, persons: Sequence[int] | None 
 async def raise_epoch(connection: asyncpg.Connection) -> None:
     """Policies, roles or organisations changed: every scope decided before is stale once this commits."""
     await connection.execute("update policy_state set epoch = epoch + 1")
+
+
+async def waiting_for_stamp(connection: asyncpg.Connection, persons: Sequence[int]) -> list[int]:
+    """Those of the persons whose rows still carry an older class."""
+    rows = await connection.fetch("select person from restamp where person = any($1::bigint[])", list(persons))
+    return [row["person"] for row in rows]
+
+
+async def stamp_later(connection: asyncpg.Connection, kind: str, persons: Sequence[int]) -> None:
+    """Put the persons off to another job: transactions that may have read their older class are still open."""
+    await enqueue(
+        connection, kind, {"persons": [str(person) for person in persons]}, not_before_us=now_us() + 5_000_000
+    )

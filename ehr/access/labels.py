@@ -32,15 +32,17 @@ async def raise_labels(connection: asyncpg.Connection, labels: Mapping[int, int]
 
 
 async def rows_with_terms(
-    connection: asyncpg.Connection, terms: Sequence[int], limit: int
+    connection: asyncpg.Connection, terms: Sequence[int], without: int, limit: int
 ) -> list[tuple[int, int, list[int]]]:
-    """(key, labels, those of the terms that the row carries) of current rows with at least one of the terms."""
+    """(key, labels, those of the terms it carries) of rows with some of the terms that lack some bit of `without`."""
     if not terms:
         return []
     rows = await connection.fetch(
         """select r.key, r.labels, array(select t from unnest(r.terms) t where t = any($1::bigint[])) as found
-        from resource r where r.terms && $1::bigint[] and r.key is not null limit $2""",
+        from resource r where r.terms && $1::bigint[] and r.labels & $2::bigint <> $2::bigint and r.key is not null
+        limit $3""",
         terms,
+        without,
         limit,
     )
     return [(row["key"], row["labels"], list(row["found"])) for row in rows]
