@@ -25,6 +25,7 @@ LIMIT_QUERY_BYTES = 256 * 1024
 LIMIT_PAIRS = 1_000
 CHUNK_TIMEOUT_S = 30.0
 
+_BODILESS = frozenset({204, 304})
 JSON_TYPE: Header = (b"content-type", b"application/fhir+json; charset=utf-8")
 NO_STORE: Header = (b"cache-control", b"no-store")
 
@@ -104,7 +105,8 @@ class Exchange:
         """Send the one answer; the trace id goes with it."""
         self.status = status
         lines = headers if headers is not None else []
-        lines.append((b"content-length", str(len(body)).encode()))
+        if status not in _BODILESS:
+            lines.append((b"content-length", b"%d" % len(body)))
         lines.append((b"x-request-id", self.trace.encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
         await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})

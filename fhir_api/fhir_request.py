@@ -4,12 +4,13 @@ The same interactions serve HTTP requests and the entries of batch and transacti
 https://hl7.org/fhir/R4/http.html
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, TypeVar
 
 from consent import Caller
+from consent.break_glass import named_patients
 from ehr.audit_note import AuditNote
 from ehr.errors import BadSearch, Malformed, StaleScope, Unavailable
 from ehr.scopes import Interaction, ReadScope, WriteScope
@@ -97,9 +98,16 @@ class FhirRequest:
             self.decision,
         )
 
-    async def read_scope(self, interaction: Interaction, types: Collection[str] | None = None) -> ReadScope:
+    async def read_scope(
+        self, interaction: Interaction, types: Collection[str], pairs: Sequence[tuple[str, str]] = ()
+    ) -> ReadScope:
         """Decide what the caller may see now; Forbidden where token or role allow no such request at all."""
-        scope = await self.services.consent.read_scope(self.session.caller, interaction=interaction, types=types)
+        scope = await self.services.consent.read_scope(
+            self.session.caller,
+            interaction=interaction,
+            types=types,
+            persons=named_patients(self.resource_type, self.resource_id, pairs),
+        )
         self.decision = scope.decision
         return scope
 
@@ -116,6 +124,7 @@ class FhirRequest:
             return await act()
         except StaleScope:
             self.audited = False
+            await self.services.consent.refresh()
             self.session = await self.check_again()
         try:
             return await act()

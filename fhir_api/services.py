@@ -14,9 +14,20 @@ class Decisions(Protocol):
     """What `consent.Consent` decides for a request."""
 
     async def read_scope(
-        self, caller: Caller, *, interaction: Interaction, types: Collection[str] | None = None
+        self,
+        caller: Caller,
+        *,
+        interaction: Interaction,
+        types: Collection[str] | None = None,
+        persons: Collection[str] | None = None,
     ) -> ReadScope:
-        """What the caller may see now; raises Forbidden where role or SMART scopes allow no such request at all."""
+        """What the caller may see now; raises Forbidden where role or SMART scopes allow no such request at all.
+
+        `persons` are ids of the Patients whom the request names: break-glass answers where it is exactly one.
+        """
+
+    async def refresh(self) -> None:
+        """Read policies and classes anew, after a statement said that they changed."""
 
     async def write_scope(self, caller: Caller) -> WriteScope:
         """What the caller may write now; raises Forbidden likewise."""

@@ -5,11 +5,14 @@ Writes go through `ehr.transaction`; GET entries run the same interactions as HT
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from ehr import transaction
 from ehr.errors import KanglianError, Malformed
+from ehr.store.audit import REFUSED
+from ehr.transaction import EntryResult
 from fhir_api.bundle_text import bundle_text
 from fhir_api.exchange import decode_segment, instant_text, parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
@@ -42,12 +45,16 @@ async def bundle(request: FhirRequest) -> Answer:
     async def fetch(method: str, url: str) -> Answer:
         return await _fetched(request, method, url)
 
-    from ehr import transaction
-
-    async def act() -> Sequence[Any]:
+    async def act() -> Sequence[EntryResult]:
         scope = await request.write_scope()
         request.audited = True
-        return await transaction.run(request.services.store, scope, data, request.note(), fetch=fetch)
+        try:
+            return await transaction.run(
+                request.services.store, scope, data, request.note(), fetch=fetch, base_url=request.fhir_base
+            )
+        except Malformed:
+            request.audited = False  # the store has not seen it
+            raise
 
     results = await request.decided_anew(act)
     answer_kind: Literal["batch-response", "transaction-response"] = (
@@ -92,10 +99,15 @@ async def _fetched(request: FhirRequest, method: str, url: str) -> Answer:
         interaction=found.name,
         action=found.action,
     )
-    return await found.handler(inner)
+    try:
+        return await found.handler(inner)
+    except KanglianError:
+        if not inner.audited:
+            await request.services.store.record(inner.note(), REFUSED)
+        raise
 
 
-def _entry(request: FhirRequest, result: Any) -> bytes:
+def _entry(request: FhirRequest, result: EntryResult) -> bytes:
     if result.error is not None:
         return _failed(result.error)
     if result.outcome is None:

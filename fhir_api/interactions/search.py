@@ -38,7 +38,7 @@ async def _search(request: FhirRequest, pairs: list[tuple[str, str]]) -> Answer:
     query = parse(request.resource_type, criteria, lenient=request.prefer.lenient, base_url=request.fhir_base)
 
     async def act() -> SearchResult:
-        scope = await request.read_scope("search", (request.resource_type,))
+        scope = await request.read_scope("search", (request.resource_type,), criteria)
         return await search(
             request.services.store,  # type: ignore[arg-type]  # a property fits where it is only read
             scope,

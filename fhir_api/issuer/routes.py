@@ -48,8 +48,8 @@ async def signed_in(_request: Request) -> Response:
 
 
 def issuer_router(issuer: Issuer, revocations: Revocations, verifier: TokenVerifier) -> APIRouter:
-    """All routes of the embedded issuer, to be mounted at `/auth`."""
-    router = APIRouter(prefix="/auth", tags=["sign-in"])
+    """All routes of the embedded issuer, with whole paths."""
+    router = APIRouter()
     authorize = AuthorizeEndpoint(issuer)
     token = TokenEndpoint(issuer, revocations)
     state = TokenState(issuer, revocations, verifier)
@@ -70,5 +70,5 @@ def issuer_router(issuer: Issuer, revocations: Revocations, verifier: TokenVerif
         ("/introspect", "POST", _refusing(state.introspect, as_page=False)),
         ("/revoke", "POST", _refusing(state.revoke, as_page=False)),
     ):
-        router.add_route(path, endpoint, methods=[method])
+        router.add_route(f"/auth{path}", endpoint, methods=[method])
     return router

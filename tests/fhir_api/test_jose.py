@@ -294,8 +294,7 @@ def test_key_sets_drop_what_names_no_one_key() -> None:
     assert read_jwk({"kty": "oct", "k": base64.b64encode(b"x" * 32).decode(), "kid": "h"}) is None
     assert read_jwk(jwk | {"use": "enc"}) is None
     assert read_jwk(jwk | {"alg": "HS256"}) is None
-    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - weak on purpose
-   .public_key()
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()  # noqa: S505 - weak on purpose
     assert read_jwk(public_jwk(weak, kid="w", algorithm="RS256")) is None
 
 

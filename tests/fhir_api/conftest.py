@@ -1,0 +1,110 @@
+"""A real server on a free loopback port over a real database, one for each module that asks for it."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from consent.service import Consent
+from ehr.store import Store, migrate
+from fhir_api import Issuer, Services, create_app, secret
+from fhir_api.application import Application
+from fhir_api.server import server_configuration
+
+
+@dataclass
+class Platform:
+    """A running server and how to speak to it as somebody."""
+
+    base_url: str
+    keys_path: Path
+    issuer: Issuer
+    app: Application | None = None
+    clients: list[httpx.Client] = field(default_factory=list)
+
+    def client(self, *, account: str | None = None, client: str | None = None, **claims: Any) -> httpx.Client:
+        """An HTTP client that carries a token of this account or machine client."""
+        token = self.issuer.issue_token(account=account, client=client, **claims)
+        found = httpx.Client(base_url=self.base_url, headers={"authorization": f"Bearer {token}"}, timeout=20)
+        self.clients.append(found)
+        return found
+
+    def anonymous(self) -> httpx.Client:
+        """An HTTP client without a token."""
+        found = httpx.Client(base_url=self.base_url, timeout=20)
+        self.clients.append(found)
+        return found
+
+
+async def _serve(
+    platform: Platform, database_url: str, port: int, started: threading.Event, stop: threading.Event
+) -> None:
+    await migrate(database_url)
+    consent = Consent(base_url=f"{platform.base_url}/fhir")
+    store = await Store.open(
+        database_url, keys_path=platform.keys_path / "index.key", projections=consent.projections()
+    )
+    try:
+        await consent.open(store)
+        services = Services(
+            store=store,
+            consent=consent,
+            base_url=platform.base_url,
+            link_key=secret(platform.keys_path, "links"),
+            issuer=platform.issuer,
+        )
+        platform.app = create_app(services)
+        server = uvicorn.Server(server_configuration(platform.app, host="127.0.0.1", port=port))
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        started.set()
+        while not stop.is_set():
+            await asyncio.sleep(0.02)
+        server.should_exit = True
+        await serving
+    finally:
+        await store.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def platform(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The server."""
+    port = _free_port()
+    base_url = f"http://127.0.0.1:{port}"
+    keys_path = tmp_path_factory.mktemp("keys")
+    running = Platform(base_url, keys_path, Issuer.open(keys_path, base_url, embedded_default=True))
+    started, stop = threading.Event(), threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(_serve(running, database_url, port, started, stop))
+        except BaseException as error:  # noqa: BLE001 - shown by the fixture
+            failures.append(error)
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    started.wait(60)
+    if failures:
+        raise failures[0]
+    yield running
+    for client in running.clients:
+        client.close()
+    stop.set()
+    thread.join(30)
