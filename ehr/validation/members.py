@@ -11,12 +11,22 @@ from ehr.definitions import Constraint, Element, ElementType, codes_of, is_resou
 from ehr.validation import narrative
 from ehr.validation.currencies import CURRENCIES
 from ehr.validation.invariants import Rule, rules_of
-from ehr.validation.primitives import LANGUAGE_TAG, PRIMITIVES, Primitive, has_json_type, json_type_name
+from ehr.validation.primitives import (
+    ABSOLUTE_URI,
+    LANGUAGE_TAG,
+    PRIMITIVES,
+    REFERENCE,
+    Primitive,
+    has_json_type,
+    json_type_name,
+)
 from ehr.validation.references import bundle_targets, check_reference, contained_types, unreferenced_contained
 from ehr.validation.report import Place, Scope
 from ehr.validation.type_checker import MemberRule, TypeChecker, report_text, report_value
 
 _LANGUAGES = "http://hl7.org/fhir/ValueSet/languages"
+_NARROWER = {"Coding.system": ABSOLUTE_URI, "Identifier.system": ABSOLUTE_URI, "Reference.reference": REFERENCE}
+"""Elements of which the text of the specification asks more than their type says."""
 _CURRENCIES = "http://hl7.org/fhir/ValueSet/currencies"
 
 
@@ -50,6 +60,8 @@ def _primitive_of(checker: TypeChecker, element: Element, kind: ElementType) -> 
     primitive = PRIMITIVES[kind.code]
     if element.name == "id" and checker.is_resource:
         return PRIMITIVES["id"], "value"
+    if element.path in _NARROWER:
+        return _NARROWER[element.path], "value"
     if kind.code == "code" and element.binding is not None:
         if element.binding.value_set == _LANGUAGES:
             return LANGUAGE_TAG, "code-invalid"
@@ -214,6 +226,10 @@ def _item_check(element: Element, inner: TypeChecker, kind: ElementType) -> Item
     needs_code = kind.code == "CodeableConcept" and element.binding and element.binding.strength == "required"
     codes = codes_of(element.binding.value_set) if needs_code and element.binding else None
     targets = kind.targets if kind.code == "Reference" else None
+    if kind.code == "Extension" and element.path != "Extension.extension":
+        return _outer_extension_check(inner)
+    if kind.code == "Identifier" and not invariants:
+        return _identifier_check(inner)
     if not invariants and not needs_code and targets is None:
         return inner.check
 
@@ -225,6 +241,30 @@ def _item_check(element: Element, inner: TypeChecker, kind: ElementType) -> Item
             _check_concept(node, codes, element, place, scope)
         if invariants:
             _check_invariants(node, invariants, place, scope)
+
+    return check
+
+
+def _outer_extension_check(inner: TypeChecker) -> ItemCheck:
+    """Extensions on elements other than extensions have absolute URLs (https://hl7.org/fhir/R4/extensibility.html)."""
+
+    def check(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
+        inner.check(node, place, scope)
+        url = node.get("url")
+        if url.__class__ is str and url[:4] != "http" and not ABSOLUTE_URI.test(url):
+            report_value(url, (place, "url"), ABSOLUTE_URI.wants, "value", is_json_type=True, scope=scope)
+
+    return check
+
+
+def _identifier_check(inner: TypeChecker) -> ItemCheck:
+    """An Identifier whose system says that its value is a URI has one (https://hl7.org/fhir/R4/datatypes.html#uri)."""
+
+    def check(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
+        inner.check(node, place, scope)
+        value = node.get("value")
+        if node.get("system") == "urn:ietf:rfc:3986" and type(value) is str and not ABSOLUTE_URI.test(value):
+            report_value(value, (place, "value"), ABSOLUTE_URI.wants, "value", is_json_type=True, scope=scope)
 
     return check
 
@@ -255,7 +295,8 @@ def _check_concept(
     for candidate in coding if type(coding) is list else ():
         if type(candidate) is not dict or type(code := candidate.get("code")) is not str:
             continue
-        if codes is None or (candidate.get("system"), code) in codes:
+        system = candidate.get("system")
+        if codes is None or (type(system) is str and (system, code) in codes):
             return
     value_set = element.binding.value_set if element.binding else ""
     listed = ", ".join(sorted(code for _, code in codes or ())[:12]) or "no finite list"

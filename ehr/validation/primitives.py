@@ -42,11 +42,20 @@ _bare_string = _pattern(rf"[^{_CONTROL}]+")
 _bare_uri = _pattern(
     rf"(?:urn:oid:{_OID}|urn:uuid:(?i:{_UUID})|(?!urn:oid:|urn:uuid:|oid:|uuid:)[^{_CONTROL}{_SPACE}]+)"
 )
+_scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:.").match
 _base64_text = _pattern(r"(?:[0-9A-Za-z+/]{4})*(?:[0-9A-Za-z+/]{2}==|[0-9A-Za-z+/]{3}=)?")
 
 
 def _is_string(value: str) -> bool:
     return len(value) <= MAXIMUM_STRING_CHARACTERS and _bare_string(value) is not None
+
+
+def _is_absolute_uri(value: str) -> bool:
+    return _scheme(value) is not None and _bare_uri(value) is not None
+
+
+def _is_canonical(value: str) -> bool:
+    return (value[:1] == "#" or _scheme(value) is not None) and _bare_uri(value) is not None
 
 
 def _is_base64(value: str) -> bool:
@@ -102,7 +111,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "id": Primitive("string", _pattern(r"[A-Za-z0-9\-.]{1,64}"), "1 to 64 letters, digits, hyphens and dots"),
     "uri": Primitive("string", _bare_uri, "a URI without white space (urn:oid: and urn:uuid: well formed)"),
     "url": Primitive("string", _bare_uri, "a URL without white space"),
-    "canonical": Primitive("string", _bare_uri, "a canonical address without white space"),
+    "canonical": Primitive("string", _is_canonical, "an absolute canonical address, or a fragment (#id)"),
     "oid": Primitive("string", _pattern(rf"urn:oid:{_OID}"), "urn:oid: and an object identifier"),
     "uuid": Primitive("string", _pattern(rf"urn:uuid:{_UUID}"), "urn:uuid: and a UUID in lower case"),
     "base64Binary": Primitive("string", _is_base64, "base64, in groups of four characters"),
@@ -120,6 +129,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "time": Primitive("string", _pattern(_TIME), "a time of day: hh:mm:ss"),
 }
 
+ABSOLUTE_URI = Primitive("string", _is_absolute_uri, "an absolute URI (http:, urn:oid:, urn:uuid:, ...)")
+REFERENCE = Primitive("string", _pattern(rf"[^{_CONTROL}{_SPACE}]+"), "a reference without white space")
 LANGUAGE_TAG = Primitive(
     "string",
     _pattern(

@@ -193,6 +193,28 @@ REFUSED: dict[str, tuple[Resource, str]] = {
         {"resourceType": "Invoice", "status": "issued", "totalNet": {"value": 5, "currency": "RMB"}},
         "Invoice.totalNet.currency",
     ),
+    "concept with a system that is no text": (
+        condition(clinicalStatus={"coding": [{"system": {}, "code": "active"}]}),
+        "Condition.clinicalStatus",
+    ),
+    "extension with a relative url": (patient(extension=[{"url": "a", "valueCode": "b"}]), "Patient.extension[0].url"),
+    "extension of a primitive with a relative url": (
+        patient(_birthDate={"extension": [{"url": "a", "valueCode": "b"}]}),
+        "Patient.birthDate.extension[0].url",
+    ),
+    "relative system of a coding": (
+        observation(code={"coding": [{"system": "LN", "code": "x"}]}),
+        "Observation.code.coding[0].system",
+    ),
+    "relative system of an identifier": (
+        patient(identifier=[{"system": "MR", "value": "x"}]),
+        "Patient.identifier[0].system",
+    ),
+    "identifier that is no URI": (
+        patient(identifier=[{"system": "urn:ietf:rfc:3986", "value": "x"}]),
+        "Patient.identifier[0].value",
+    ),
+    "reference with white space": (observation(subject={"reference": "Patient/1 "}), "Observation.subject.reference"),
     "resource id": (patient(id="a_b"), "Patient.id"),
     "no resource type": ({"id": "x"}, "Resource.resourceType"),
     "unknown resource type": ({"resourceType": "Person2"}, "Resource.resourceType"),
