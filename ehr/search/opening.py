@@ -49,6 +49,8 @@ class Opening:
         needed = None if counting or any(by_words(key) for key in keys) else query.count + 1
         rows = await self._matches(query, keys, needed, position)
         total = len(rows) if counting and (exact or len(rows) < limits.COUNTED) else None
+        if query.count_only:
+            return Given([], total, more=False), None
         if position is not None:
             place = (position.values, position.key)
             rows = [row for row in rows if row.unmoved and compare_rows(keys, place, (row.values, row.key)) < 0]
