@@ -256,6 +256,8 @@ def make_region(seed: int = 20_261, residents: int = 200, today: date = date(202
         maker.check_up(resident, "first-hospital")
     for resident in people[2:]:
         _live(maker, resident)
+    for resident in people[-2:]:
+        maker.check_up(resident, "first-hospital")
     people[-1].refuses = True
     people[-2].registered_twice = True
     hiv_day = today - timedelta(days=70)
