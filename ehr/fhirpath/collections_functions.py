@@ -5,7 +5,7 @@ from functools import cmp_to_key
 from ehr.fhirpath.environment import Closure, Compile, Environment, Step
 from ehr.fhirpath.errors import FhirPathError
 from ehr.fhirpath.nodes import Item, descendants, system_value
-from ehr.fhirpath.operators import FALSE, TRUE, distinct, member, ordered, single, truth
+from ehr.fhirpath.operators import FALSE, TRUE, distinct, member, members, ordered, single, truth
 from ehr.fhirpath.registry import builder, on_collection
 from ehr.fhirpath.syntax import Expression, Polarity
 
@@ -24,6 +24,7 @@ def _filtered(items: list[Item], criteria: Closure, environment: Environment) ->
     found = []
     for place, item in enumerate(items):
         environment.index = place
+        environment.tick()
         if truth(criteria([item], environment), "where()"):
             found.append(item)
     environment.index = index
@@ -55,6 +56,7 @@ def _select(expressions: tuple[Expression, ...], compiled: Compile, _: bool) -> 
         found: list[Item] = []
         for place, item in enumerate(items):
             environment.index = place
+            environment.tick()
             found.extend(projection([item], environment))
         environment.index = index
         return found
@@ -72,6 +74,7 @@ def _repeat(expressions: tuple[Expression, ...], compiled: Compile, _: bool) -> 
         while waiting:
             fresh: list[Item] = []
             for item in waiting:
+                environment.tick()
                 for result in projection([item], environment):
                     if not _seen(found, result):
                         found.append(result)
@@ -245,22 +248,22 @@ def _combine(items: list[Item], other: list[Item]) -> list[Item]:
 
 @on_collection("intersect", 1)
 def _intersect(items: list[Item], other: list[Item]) -> list[Item]:
-    return distinct([item for item in items if member(other, item)])
+    return distinct([item for item, held in zip(items, members(other, items), strict=True) if held])
 
 
 @on_collection("exclude", 1)
 def _exclude(items: list[Item], other: list[Item]) -> list[Item]:
-    return [item for item in items if not member(other, item)]
+    return [item for item, held in zip(items, members(other, items), strict=True) if not held]
 
 
 @on_collection("subsetOf", 1)
 def _subset_of(items: list[Item], other: list[Item]) -> list[Item]:
-    return [all(member(other, item) for item in items)]
+    return [all(members(other, items))]
 
 
 @on_collection("supersetOf", 1)
 def _superset_of(items: list[Item], other: list[Item]) -> list[Item]:
-    return [all(member(items, item) for item in other)]
+    return [all(members(items, other))]
 
 
 def _booleans(items: list[Item], what: str) -> list[bool]:

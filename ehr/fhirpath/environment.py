@@ -1,11 +1,17 @@
 """What an evaluation knows besides its focus, and the shapes of compiled closures."""
 
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ehr.fhirpath.errors import FhirPathError
 from ehr.fhirpath.nodes import Item
 from ehr.fhirpath.syntax import Expression
+
+LONGEST_S = 2.0
+"""Seconds of CPU that the loops of one evaluation may take; nested loops over hostile data end here."""
+_TURNS_BETWEEN_LOOKS = 64
 
 Trace = Callable[[str, list[Any]], None]
 Resolver = Callable[[str], Any]
@@ -14,7 +20,19 @@ Resolver = Callable[[str], Any]
 class Environment:
     """State of one evaluation: %resource, %rootResource, %context, $index, $total and what the caller supplies."""
 
-    __slots__ = ("context", "index", "moment", "resolver", "resource", "root", "total", "trace", "variables")
+    __slots__ = (
+        "context",
+        "index",
+        "moment",
+        "resolver",
+        "resource",
+        "root",
+        "started",
+        "steps",
+        "total",
+        "trace",
+        "variables",
+    )
 
     def __init__(
         self,
@@ -37,6 +55,18 @@ class Environment:
         self.trace = trace
         self.resolver = resolver
         self.moment = moment
+        self.steps = 0
+        self.started = 0.0
+
+    def tick(self) -> None:
+        """Count one turn of a loop; FhirPathError where an evaluation has run for longer than `LONGEST_S`."""
+        self.steps += 1
+        if self.steps % _TURNS_BETWEEN_LOOKS == 0:
+            clock = time.thread_time()
+            if not self.started:
+                self.started = clock
+            elif clock - self.started > LONGEST_S:
+                raise FhirPathError(f"FHIRPath: the evaluation took more than {LONGEST_S:g} s")
 
     def now(self) -> datetime:
         """The instant of the evaluation, the same each time it is asked for."""

@@ -15,6 +15,7 @@ from ehr.fhirpath.temporal import Temporal
 TRUE: list[Item] = [True]
 FALSE: list[Item] = [False]
 MAXIMUM_INTEGER = 2**31 - 1
+MAXIMUM_PAIRS = 1_000_000
 Truth = bool | None
 """A Boolean of three values; None is unknown."""
 
@@ -333,14 +334,17 @@ def distinct(items: list[Item]) -> list[Item]:
         return items
     found: list[Item] = []
     seen: set[Any] = set()
+    unmarked: list[Item] = []
     for item in items:
         mark = _mark(item)
-        if mark is None:
-            if not any(values_equal(item, other) for other in found):
+        if mark is not None:
+            if mark not in seen:
+                seen.add(mark)
                 found.append(item)
-        elif mark not in seen:
-            seen.add(mark)
+        elif not _among(unmarked, item):
+            unmarked.append(item)
             found.append(item)
+            _bound(len(unmarked) * len(items))
     return found
 
 
@@ -351,6 +355,30 @@ def _mark(item: Item) -> Any:
     return (kind, value) if kind is str or kind is bool else None
 
 
+def _bound(pairs: int) -> None:
+    if pairs > MAXIMUM_PAIRS:
+        raise FhirPathError("FHIRPath: too many items to compare each with each")
+
+
+def _among(items: list[Item], item: Item) -> bool:
+    return any(values_equal(other, item) is True for other in items)
+
+
 def member(items: list[Item], item: Item) -> bool:
     """Whether a collection holds an equal item."""
-    return any(values_equal(other, item) is True for other in items)
+    return members(items, [item])[0]
+
+
+def members(items: list[Item], wanted: list[Item]) -> list[bool]:
+    """For each of the wanted items, whether a collection holds an equal one."""
+    if len(wanted) < 2 or len(items) < 2:
+        return [_among(items, item) for item in wanted]
+    marks = {_mark(item) for item in items}
+    unmarked = [item for item in items if _mark(item) is None] if None in marks else []
+    _bound(len(unmarked) * len(wanted))
+    without_mark = [item for item in wanted if _mark(item) is None]
+    _bound(len(without_mark) * len(items))
+    return [
+        (mark is not None and mark in marks) or _among(unmarked if mark is not None else items, item)
+        for mark, item in ((_mark(item), item) for item in wanted)
+    ]

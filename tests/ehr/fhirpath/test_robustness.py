@@ -1,9 +1,11 @@
 """Whatever text and whatever JSON: a value or FhirPathError, and invariants always answer."""
 
 import contextlib
+import time
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,3 +78,15 @@ def test_invariants_answer_on_any_json(element: Any, rule: tuple[str, str, Any])
 def test_boundaries_of_any_number(value: Decimal, places: int) -> None:
     with contextlib.suppress(FhirPathError):
         fhirpath.compile(f"value.lowBoundary({places})", context_type="Quantity")({"value": value})
+
+
+def test_hostile_sizes_end_within_bounds() -> None:
+    many = [{"code": str(number)} for number in range(6000)]
+    observation = {"resourceType": "Observation", "code": {"coding": many}, "component": [{"code": {"coding": many}}]}
+    started = time.perf_counter()
+    with pytest.raises(FhirPathError):
+        fhirpath.compile("component.code.coding.intersect(code.coding)")(observation)
+    with pytest.raises(FhirPathError):
+        fhirpath.compile("code.coding.where(%resource.code.coding.code.count() > 5)")(observation)
+    assert fhirpath.compile("code.coding.code.subsetOf(component.code.coding.code)")(observation) == [True]
+    assert time.perf_counter() - started < 60
