@@ -83,7 +83,7 @@ class Preparation:
             Forbidden: the scope does not hold this type.
             NotAllowed: no such type is stored.
         """
-        number = _require_type(scope, operation.resource_type)
+        number = _require_type(scope, operation.resource_type, operation.method)
         if operation.method == "delete":
             return _prepared(operation, number, operation.resource_id or "", scope, made=False)
         resource, body = _content(operation)
@@ -102,11 +102,11 @@ class Preparation:
         return prepared
 
 
-def _require_type(scope: WriteScope, resource_type: str) -> int:
+def _require_type(scope: WriteScope, resource_type: str, method: str) -> int:
     if not is_resource_type(resource_type) or resource_type in _NEVER_STORED:
         raise NotAllowed(f"{resource_type} is not stored here.")
     allowed = resource_type not in _SERVERS_OWN if scope.types is None else resource_type in scope.types
-    if not allowed or resource_type in scope.refused_types:
+    if not allowed or resource_type in scope.refused_types or (resource_type, method) in scope.refused_methods:
         raise Forbidden(f"This caller does not write {resource_type}.")
     return type_number(resource_type)
 
