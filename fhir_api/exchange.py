@@ -5,6 +5,7 @@ https://asgi.readthedocs.io/en/latest/specs/www.html, https://hl7.org/fhir/R4/ht
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
@@ -24,6 +25,8 @@ LIMIT_BYTES = 64 * 1024 * 1024
 LIMIT_QUERY_BYTES = 256 * 1024
 LIMIT_PAIRS = 1_000
 CHUNK_TIMEOUT_S = 30.0
+BODY_TIMEOUT_S = 60.0
+SLOWEST_BYTES_A_SECOND = 16 * 1024
 
 _BODILESS = frozenset({204, 304})
 JSON_TYPE: Header = (b"content-type", b"application/fhir+json; charset=utf-8")
@@ -76,7 +79,7 @@ class Exchange:
         return parse_pairs(self.query_string) if self.query_string else []
 
     async def body(self) -> bytes:
-        """The whole body, at most 64 MiB, each piece within 30 s; TooLarge, TooSlow."""
+        """The whole body, at most 64 MiB, each piece within 30 s, after a minute at 16 KiB/s; TooLarge, TooSlow."""
         announced = self.headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced[:12]) > LIMIT_BYTES:
             raise TooLarge(f"The body is over {LIMIT_BYTES} bytes.")
@@ -85,7 +88,10 @@ class Exchange:
         pieces: list[bytes] = []
         size = 0
         more = True
+        started = time.monotonic()
         while more:
+            if time.monotonic() - started > BODY_TIMEOUT_S + size / SLOWEST_BYTES_A_SECOND:
+                raise TooSlow("The body did not arrive in time.")
             try:
                 async with asyncio.timeout(CHUNK_TIMEOUT_S):
                     message = await self._receive()

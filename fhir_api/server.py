@@ -14,6 +14,7 @@ from ehr.errors import Issue
 from fhir_api.operation_outcome import outcome_bytes
 
 LIMIT_HEAD_BYTES = 64 * 1024
+LIMIT_FED_BYTES = 512 * 1024
 LIMIT_URL_BYTES = 32 * 1024
 LIMIT_HEADERS = 128
 HEAD_TIMEOUT_S = 30.0
@@ -24,6 +25,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """Refuses heads over 64 KiB (431), addresses over 32 KiB (414), more than 128 headers, and slow heads (408)."""
 
     _head_bytes = 0
+    _in_head = False
+    _fed_bytes = 0
     _refused = False
     _head_deadline: asyncio.TimerHandle | None = None
 
@@ -38,14 +41,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Pass bytes on until the connection was refused."""
-        if not self._refused:
-            super().data_received(data)
+        """Pass bytes on until the connection was refused.
+
+        httptools keeps a header's value to itself until it is complete: what was fed since the head began is bounded.
+        """
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._in_head and not self._refused:
+            self._fed_bytes += len(data)
+            if self._fed_bytes > LIMIT_FED_BYTES:
+                self._refuse(431, "The request's head is too large.")
 
     def on_message_begin(self) -> None:
         """Start the clock for a further head."""
         super().on_message_begin()
-        self._head_bytes = 0
+        self._head_bytes, self._fed_bytes, self._in_head = 0, 0, True
         if self._head_deadline is None:
             self._head_deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._too_slow)
 
@@ -66,6 +77,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stop the clock."""
+        self._in_head = False
         self._stop_clock()
         super().on_headers_complete()
 

@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import uvicorn
 from consent.service import Consent
 from ehr.store import Store, migrate
 from fhir_api import Issuer, Services, create_app, secret
-from fhir_api.application import Application
 from fhir_api.server import server_configuration
 
 
@@ -26,7 +26,7 @@ class Platform:
     base_url: str
     keys_path: Path
     issuer: Issuer
-    app: Application | None = None
+    stop: Callable[[], object] = lambda: None
     clients: list[httpx.Client] = field(default_factory=list)
 
     def client(self, *, account: str | None = None, client: str | None = None, **claims: Any) -> httpx.Client:
@@ -43,14 +43,11 @@ class Platform:
         return found
 
 
-async def _serve(
-    platform: Platform, database_url: str, port: int, started: threading.Event, stop: threading.Event
-) -> None:
+async def _serve(platform: Platform, database_url: str, port: int, started: threading.Event) -> None:
     await migrate(database_url)
     consent = Consent(base_url=f"{platform.base_url}/fhir")
-    store = await Store.open(
-        database_url, keys_path=platform.keys_path / "index.key", projections=consent.projections()
-    )
+    keys_path = platform.keys_path / "index.key"
+    store = await Store.open(database_url, keys_path=keys_path, projections=consent.projections())
     try:
         await consent.open(store)
         services = Services(
@@ -60,18 +57,26 @@ async def _serve(
             link_key=secret(platform.keys_path, "links"),
             issuer=platform.issuer,
         )
-        platform.app = create_app(services)
-        server = uvicorn.Server(server_configuration(platform.app, host="127.0.0.1", port=port))
+        server = uvicorn.Server(server_configuration(create_app(services), host="127.0.0.1", port=port))
+        loop, ending = asyncio.get_running_loop(), asyncio.Event()
+        platform.stop = lambda: loop.call_soon_threadsafe(ending.set)
         serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(_wait_for_port, port)
         started.set()
-        while not stop.is_set():
-            await asyncio.sleep(0.02)
+        await ending.wait()
         server.should_exit = True
         await serving
     finally:
         await store.close()
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
 
 
 def _free_port() -> int:
@@ -87,12 +92,12 @@ def platform(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     base_url = f"http://127.0.0.1:{port}"
     keys_path = tmp_path_factory.mktemp("keys")
     running = Platform(base_url, keys_path, Issuer.open(keys_path, base_url, embedded_default=True))
-    started, stop = threading.Event(), threading.Event()
+    started = threading.Event()
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            asyncio.run(_serve(running, database_url, port, started, stop))
+            asyncio.run(_serve(running, database_url, port, started))
         except BaseException as error:  # noqa: BLE001 - shown by the fixture
             failures.append(error)
         finally:
@@ -106,5 +111,5 @@ def platform(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     yield running
     for client in running.clients:
         client.close()
-    stop.set()
+    running.stop()
     thread.join(30)
