@@ -8,8 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from consent.internal import feed_write_scope
 from ehr import json_text, transaction
 from ehr.audit_note import AuditNote
 from ehr.errors import Conflict, KanglianError, StaleScope, Unavailable
@@ -20,6 +20,7 @@ from ehr.store.operations import OrderKey, Settlement
 from hospital_adapters.conversion import Converted, NotConverted
 from hospital_adapters.csv.conversion import convert_row
 from hospital_adapters.feeds import Feed
+from hospital_adapters.fhir.bundles import as_bundle
 from hospital_adapters.hl7v2.convert import convert
 from hospital_adapters.hl7v2.parse import parse
 from hospital_adapters.hl7v2.problems import ParseProblem
@@ -31,19 +32,11 @@ _POLL_S = 0.1
 _ATTEMPTS = 4
 
 
-class Decisions(Protocol):
-    """What the worker needs of `consent`."""
-
-    async def feed_write_scope(self, feed: str, custodian: str) -> WriteScope:
-        """Whose rows a feed writes."""
-
-
 @dataclass(slots=True)
 class ConversionWorker:
     """Converts what waits in the inbox of one database; run one at a time."""
 
     store: Store
-    decisions: Decisions
     feeds: Callable[[], Mapping[str, Feed]]
     """Reads the feed files anew, so that a changed map holds from the next batch on."""
 
@@ -100,7 +93,7 @@ class ConversionWorker:
             return
 
     async def _write(self, feed: Feed, row: InboxRow) -> None:
-        scope = await self.decisions.feed_write_scope(feed.name, feed.organisation)
+        scope = feed_write_scope(feed.name, feed.organisation)
         if feed.kind == "fhir":
             await self._write_fhir(feed, row, scope)
             return
@@ -121,7 +114,7 @@ class ConversionWorker:
 
     async def _write_fhir(self, feed: Feed, row: InboxRow, scope: WriteScope) -> None:
         """A transaction is settled with its records; a batch's good entries go in, and its faults are the cause."""
-        bundle = _as_bundle(json_text.parse(row.body))
+        bundle = as_bundle(row.body)
         done = [Settlement(row.inbox, "done", loss=[])]
 
         def order_key(resource: object) -> OrderKey:
@@ -143,19 +136,6 @@ class ConversionWorker:
     async def _quarantine(self, row: InboxRow, why: NotConverted) -> None:
         _log.warning("message %s (%s) is in quarantine", row.inbox, row.trace)
         await self.store.inbox.settle([Settlement(row.inbox, "quarantined", cause=why.cause, place=why.place)])
-
-
-def _as_bundle(parsed: dict[str, object]) -> dict[str, object]:
-    """The Bundle itself, or one of a single resource: an update where it names its id, else a create."""
-    if parsed.get("resourceType") == "Bundle" and parsed.get("type") in ("transaction", "batch"):
-        return parsed
-    resource_type, resource_id = parsed.get("resourceType"), parsed.get("id")
-    request = (
-        {"method": "PUT", "url": f"{resource_type}/{resource_id}"}
-        if resource_id
-        else {"method": "POST", "url": f"{resource_type}"}
-    )
-    return {"resourceType": "Bundle", "type": "transaction", "entry": [{"resource": parsed, "request": request}]}
 
 
 def _note(feed: Feed, row: InboxRow) -> AuditNote:

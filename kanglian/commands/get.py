@@ -5,19 +5,12 @@ import sys
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from ehr.errors import KanglianError
 from kanglian.commands.identity import add_identity_arguments, base_url, issue_token
+from kanglian.commands.request import RequestError, ask
 from kanglian.settings import Settings
 
 NAME = "get"
 HELP = "make a FHIR request as an account or machine client and print the answer"
-_TIMEOUT_S = 120.0
-
-
-class RequestError(KanglianError):
-    """The request could not be made or the platform could not be reached."""
-
-    code = "transient"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,10 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Print the body of the answer; 1 with the status on standard error where it is 400 or above."""
-    import http.client
-
-    import msgspec
-
     address = base_url(settings)
     headers = {
         "Authorization": f"Bearer {issue_token(arguments, settings, address)}",
@@ -46,24 +35,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     body = _body(arguments)
     if body is not None:
         headers.setdefault("Content-Type", "application/fhir+json")
-    parts = urlsplit(address)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=_TIMEOUT_S)
-    try:
-        connection.request(arguments.method, target(arguments.path, address), body, headers)
-        answer = connection.getresponse()
-        content = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise RequestError(
-            f"the platform does not answer at {address} ({error}): is it running (make run)? `kanglian doctor` looks"
-        ) from error
-    finally:
-        connection.close()
-    try:
-        text = msgspec.json.format(content, indent=2).decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        text = content.decode(errors="replace")
-    if text:
+    answer = ask(address, arguments.method, target(arguments.path, address), body, headers)
+    if text := answer.readable():
         print(text)
     if answer.status >= 400:
         print(f"HTTP {answer.status} {answer.reason}", file=sys.stderr)
