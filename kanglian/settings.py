@@ -69,8 +69,13 @@ class Settings:
         """How clients reach the platform, without a closing slash: links, issuer and audience start with it."""
         if self.given_base_url is not None:
             return self.given_base_url
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
+        host = self.reachable_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def reachable_host(self) -> str:
+        """How this machine itself reaches what listens on `host`."""
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
 
     @property
     def policy(self) -> str:
@@ -83,7 +88,7 @@ class Settings:
         return self.given_workers or max(1, len(os.sched_getaffinity(0)) // 2)
 
     @property
-    def feeds(self) -> Path:
+    def feeds_folder(self) -> Path:
         """The folder of the feeds' YAML files."""
         return self.feeds_dir or self.data_dir / "feeds"
 

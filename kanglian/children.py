@@ -1,0 +1,92 @@
+"""What each process of the platform does; every function runs in a fresh child of the supervisor."""
+
+import asyncio
+import mmap
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kanglian import wiring
+from kanglian.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the supervisor hands to its children."""
+
+    settings: Settings
+    database_url: str
+    http: socket.socket
+    mllp: socket.socket
+    readiness: mmap.mmap
+    """One byte shared by all processes: 1 once the demo is loaded and every process answers."""
+
+
+def table(serving: Serving) -> Iterator[tuple[str, Callable[[], None], bool]]:
+    """Each child: its name, what it runs, whether it runs once."""
+    for number in range(1, serving.settings.workers + 1):
+        yield f"http-{number}", lambda: _run(_http(serving)), False
+    yield "feeds", lambda: _run(_feeds(serving)), False
+    yield "jobs", lambda: _run(_jobs(serving)), False
+    yield "opening", lambda: _run(_opening(serving)), True
+
+
+async def prepare(serving: Serving) -> None:
+    """Bring the database to the newest schema and lay out the demo's feeds; called once, before any child."""
+    from ehr.store.migration import migrate  # noqa: PLC0415 - in order of need: the ports are taken first
+
+    await migrate(serving.database_url)
+    wiring.place_demo_feeds(serving.settings)
+
+
+def preload() -> None:
+    """Import what the children need, once, so that a child starts in a moment; nothing here starts a thread."""
+    import fhir_api.application  # noqa: PLC0415 - for its effect
+    import fhir_api.server  # noqa: PLC0415, F401 - for its effect
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    import uvloop  # noqa: PLC0415 - children only
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+def _stop_event() -> asyncio.Event:
+    """An event that SIGTERM sets."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    return stop
+
+
+async def _http(serving: Serving) -> None:
+    """One HTTP worker on the shared listening socket."""
+    import uvicorn  # noqa: PLC0415 - children only
+
+    from fhir_api.application import create_app  # noqa: PLC0415 - children only
+    from fhir_api.server import server_configuration  # noqa: PLC0415 - children only
+
+    settings = serving.settings
+    async with wiring.services(settings, serving.database_url, serving.readiness) as services:
+        configuration = server_configuration(create_app(services), host=settings.host, port=settings.port)
+        await uvicorn.Server(configuration).serve(sockets=[serving.http])
+
+
+async def _feeds(serving: Serving) -> None:
+    """The MLLP listener."""
+    stop = _stop_event()
+    async with wiring.feeds(serving.settings, serving.database_url, serving.mllp):
+        await stop.wait()
+
+
+async def _jobs(serving: Serving) -> None:
+    """Jobs, conversion of what waits in the inbox, sealing of the audit."""
+    stop = _stop_event()
+    await wiring.work(serving.settings, serving.database_url, stop)
+
+
+async def _opening(serving: Serving) -> None:
+    """Wait until every door answers, then load the demo where there is none yet."""
+    await wiring.opening(serving.settings, serving.database_url)

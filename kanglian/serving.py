@@ -1,0 +1,84 @@
+"""The platform as one start: lock, ports, database, processes, and the line that says it is ready."""
+
+import asyncio
+import contextlib
+import gc
+import mmap
+import sys
+import time
+from dataclasses import dataclass
+
+from kanglian import children
+from kanglian.embedded import EmbeddedPostgres
+from kanglian.embedded_place import make_data_dir
+from kanglian.ownership import Ownership
+from kanglian.ports import listen
+from kanglian.settings import Settings
+from kanglian.supervise import Child, Supervisor
+
+_PORT_PATIENCE_S = 1.0
+"""A killed platform's children end within this time of it."""
+
+
+@dataclass(slots=True)
+class _News:
+    """Lines for the operator, with the seconds since the start."""
+
+    started: float
+
+    def say(self, line: str) -> None:
+        print(f"[{time.monotonic() - self.started:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+
+def serve(settings: Settings) -> int:
+    """Run the platform until a signal; returns the exit code.
+
+    Raises:
+        KanglianError: a setting, a port, the data directory or the database keeps it from starting; the text says
+            what to do.
+    """
+    settings.check_serving()
+    news = _News(time.monotonic())
+    make_data_dir(settings.data_dir)
+    ownership = Ownership(settings.data_dir)
+    ownership.take(base_url=settings.base_url)
+    postgres: EmbeddedPostgres | None = None
+    with contextlib.ExitStack() as leaving:
+        leaving.callback(ownership.release)
+        http, mllp = (
+            leaving.enter_context(listen(settings.host, port, setting, patience_s=_PORT_PATIENCE_S))
+            for port, setting in ((settings.port, "KANGLIAN_PORT"), (settings.mllp_port, "KANGLIAN_MLLP_PORT"))
+        )
+        if settings.database_url is None:
+            postgres = EmbeddedPostgres(settings.data_dir, say=news.say)
+            leaving.callback(postgres.stop)
+            postgres.start()
+        database_url = settings.database_url or (postgres.url if postgres else "")
+        readiness = mmap.mmap(-1, 1)
+        serving = children.Serving(settings, database_url, http, mllp, readiness)
+        asyncio.run(children.prepare(serving))
+        children.preload()
+        gc.freeze()
+        news.say(f"database ready, schema current; starting {settings.workers} HTTP workers")
+        started = [Child(name, run, once=once) for name, run, once in children.table(serving)]
+        supervisor = Supervisor(
+            started,
+            postgres,
+            say=news.say,
+            in_child=ownership.leave_to_parent,
+            changed=lambda pids: ownership.say(
+                "running" if readiness[0] else "starting",
+                children=pids,
+                expected=[child.name for child in started if not child.done] + (["postgres"] if postgres else []),
+                database_url=database_url,
+            ),
+            complete=lambda: _tell_ready(readiness, ownership, settings),
+            ending=lambda: ownership.say("ending"),
+        )
+        return supervisor.run()
+
+
+def _tell_ready(readiness: mmap.mmap, ownership: Ownership, settings: Settings) -> None:
+    readiness[0] = 1
+    ownership.say("running")
+    print(f"kanglian ready: {settings.base_url}", flush=True)

@@ -1,0 +1,214 @@
+"""The one place where the packages meet: opens the record with consent inside, and builds what each process needs."""
+
+import asyncio
+import contextlib
+import logging
+import mmap
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from ehr.errors import Unavailable
+from kanglian.settings import Settings
+
+if TYPE_CHECKING:
+    from analytics.refresh import Refresher
+    from analytics.service import AnalyticsService
+    from consent import Consent
+    from ehr.store import Store
+    from fhir_api.services import Services
+    from hospital_adapters.feeds import Feed
+
+_REFRESH_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The record and who decides about it, both open."""
+
+    store: "Store"
+    consent: "Consent"
+
+
+@asynccontextmanager
+async def record(settings: Settings, database_url: str) -> AsyncIterator[Record]:
+    """Open the record with the projections of consent registered; closed at the end."""
+    from consent import Consent  # noqa: PLC0415 - children only
+    from ehr.indexing import Extractor  # noqa: PLC0415 - likewise
+    from ehr.keys import TermHasher  # noqa: PLC0415 - likewise
+    from ehr.store import Store  # noqa: PLC0415 - likewise
+    from ehr.store.index_key import load_index_key  # noqa: PLC0415 - likewise
+
+    zone = ZoneInfo(settings.timezone)
+    fhir_base = f"{settings.base_url}/fhir"
+    keys_path = settings.data_dir / "keys" / "index.key"
+    consent = Consent(policy=settings.policy, zone=zone, base_url=fhir_base)
+    store = await Store.open(
+        database_url,
+        keys_path=keys_path,
+        projections=consent.projections(),
+        extractor=Extractor(TermHasher(load_index_key(keys_path)), zone=zone, base_url=fhir_base),
+    )
+    try:
+        await consent.open(store)
+        yield Record(store, consent)
+    finally:
+        await store.close()
+
+
+def analytics(settings: Settings, store: "Store") -> "AnalyticsService":
+    """The service that answers questions over this data directory's files."""
+    from analytics.files import AnalyticsFiles  # noqa: PLC0415 - takes long to import, children only
+    from analytics.service import AnalyticsService  # noqa: PLC0415 - likewise
+
+    return AnalyticsService(AnalyticsFiles(settings.data_dir / "analytics"), store.record)
+
+
+@asynccontextmanager
+async def services(settings: Settings, database_url: str, readiness: mmap.mmap) -> AsyncIterator["Services"]:
+    """What one HTTP worker is given."""
+    from ehr.store.index_key import load_index_key  # noqa: PLC0415 - children only
+    from fhir_api.issuer import Issuer  # noqa: PLC0415 - likewise
+    from fhir_api.services import Services  # noqa: PLC0415 - likewise
+
+    async def missing() -> str | None:
+        return None if readiness[0] else "the demo is being loaded, or a process is still starting"
+
+    async with record(settings, database_url) as opened:
+        issuer = None
+        if settings.embedded_default:
+            issuer = Issuer.open(
+                settings.data_dir / "keys",
+                settings.base_url,
+                embedded_default=True,
+                additions=settings.data_dir / "demo-accounts.json",
+            )
+        yield Services(
+            store=opened.store,
+            consent=opened.consent,
+            base_url=settings.base_url,
+            issuer=issuer,
+            oidc_issuer=settings.oidc_issuer,
+            analytics=analytics(settings, opened.store),
+            readiness=missing,
+            link_key=load_index_key(settings.data_dir / "keys" / "link.key"),
+        )
+
+
+def read_feeds(settings: Settings) -> "dict[str, Feed]":
+    """The feeds that are described in the feeds folder; none where the folder does not exist."""
+    from hospital_adapters.feeds import read_feeds as read  # noqa: PLC0415 - children only
+
+    return read(settings.feeds_folder) if settings.feeds_folder.is_dir() else {}
+
+
+@asynccontextmanager
+async def feeds(settings: Settings, database_url: str, mllp: socket.socket) -> AsyncIterator[None]:
+    """Listen for HL7 v2 on the shared socket, for the first feed of that kind."""
+    from ehr.store.database import WRITE_SETTINGS, open_pool  # noqa: PLC0415 - children only
+    from ehr.store.inbox import Inbox  # noqa: PLC0415 - likewise
+    from hospital_adapters.mllp.door import MllpDoor  # noqa: PLC0415 - likewise
+    from hospital_adapters.mllp.listener import Listener  # noqa: PLC0415 - likewise
+
+    feed = next((feed for _, feed in sorted(read_feeds(settings).items()) if feed.kind == "hl7v2"), None)
+    if feed is None:  # the port is ours, and closed to messages that nobody would read
+        yield
+        return
+    pool = await open_pool(database_url, WRITE_SETTINGS, most=3)
+    inbox = Inbox(pool)
+    listener = Listener(MllpDoor(inbox, feed))
+    try:
+        await listener.start_on(mllp)
+        yield
+    finally:
+        await listener.stop()
+        await inbox.close()
+        await pool.close()
+
+
+async def work(settings: Settings, database_url: str, stop: asyncio.Event) -> None:
+    """Run jobs, convert what waits in the inbox, seal the audit, refresh the analytics files, until told to stop."""
+    from ehr.store.audit_seal import keep_sealing  # noqa: PLC0415 - children only
+    from ehr.store.jobs import run_jobs  # noqa: PLC0415 - likewise
+    from hospital_adapters.worker import ConversionWorker  # noqa: PLC0415 - likewise
+
+    async with record(settings, database_url) as opened, asyncio.TaskGroup() as tasks:
+        worker = ConversionWorker(opened.store, lambda: read_feeds(settings))
+        tasks.create_task(run_jobs(database_url, opened.consent.job_handlers(), stop=stop))
+        tasks.create_task(worker.run(stop))
+        tasks.create_task(keep_sealing(database_url, stop=stop))
+        tasks.create_task(_keep_refreshing(settings, opened, stop))
+
+
+def _refresher(settings: Settings, opened: Record) -> "Refresher":
+    from analytics.files import AnalyticsFiles  # noqa: PLC0415 - takes long to import, children only
+    from analytics.refresh import Refresher  # noqa: PLC0415 - likewise
+    from ehr.store.index_key import load_index_key  # noqa: PLC0415 - likewise
+
+    secret = load_index_key(settings.data_dir / "keys" / "pseudonym.key")
+    files = AnalyticsFiles(settings.data_dir / "analytics")
+    return Refresher(files, opened.store.pool, secret, opened.consent.people_for_counts)
+
+
+async def _keep_refreshing(settings: Settings, opened: Record, stop: asyncio.Event) -> None:
+    """Bring the analytics files up to date every 10 s; a lost database is waited for."""
+    refresher = _refresher(settings, opened)
+    while not stop.is_set():
+        try:
+            await refresher.refresh()
+        except Unavailable as error:
+            _log.warning("the analytics files wait: %s", error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _REFRESH_S)
+
+
+async def opening(settings: Settings, database_url: str) -> None:
+    """Wait until the doors answer; load the demo where it is wanted and not there yet."""
+    await _until_live(settings)
+    marker = settings.data_dir / "demo-loaded"
+    if settings.embedded_default and settings.demo_residents and not marker.exists():
+        await load_demo(settings, database_url, lambda line: print(f"  demo: {line}", file=sys.stderr, flush=True))
+        marker.touch()
+
+
+async def load_demo(settings: Settings, database_url: str, progress: Callable[[str], None]) -> None:
+    """Send the demo county through the doors of the running platform; what is there already stays as it is."""
+    from fhir_api.issuer import Issuer  # noqa: PLC0415 - once, on the first start
+    from kanglian.demo import load  # noqa: PLC0415 - likewise
+    from kanglian.demo.region import make_region  # noqa: PLC0415 - likewise
+
+    additions = settings.data_dir / "demo-accounts.json"
+    issuer = Issuer.open(settings.data_dir / "keys", settings.base_url, embedded_default=True, additions=additions)
+    reached = f"http://{settings.reachable_host}:{settings.port}"
+    doors = load.Doors(reached, settings.reachable_host, settings.mllp_port, database_url, issuer)
+    await load.load_demo(make_region(residents=settings.demo_residents), doors, additions, progress)
+    async with record(settings, database_url) as opened:
+        await _refresher(settings, opened).refresh()
+
+
+async def _until_live(settings: Settings) -> None:
+    """The listening sockets are there before the processes: wait for an answer of HTTP."""
+    request = b"GET /health/live HTTP/1.1\r\nHost: kanglian\r\nConnection: close\r\n\r\n"
+    while True:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(10):
+                reader, writer = await asyncio.open_connection(settings.reachable_host, settings.port)
+                writer.write(request)
+                answer = await reader.read(64)
+                writer.close()
+            if b" 200 " in answer:
+                return
+        await asyncio.sleep(0.1)
+
+
+def place_demo_feeds(settings: Settings) -> None:
+    """In the embedded default: describe the demo's feeds in the feeds folder, where there is none yet."""
+    if settings.embedded_default and settings.demo_residents and not settings.feeds_folder.exists():
+        from kanglian.demo.load import place_feeds  # noqa: PLC0415 - on the first start only
+
+        place_feeds(settings.feeds_folder)
