@@ -113,13 +113,13 @@ def _criterion(reading: _Reading, named: _Named, value: str) -> Criterion:
     parameter = parameter_of(resource_type, code, name)
     only: str | None = None
     if modifier is not None and modifier not in _MODIFIERS[parameter.kind]:
-        if parameter.kind != "reference" or modifier not in reference.targets_of(parameter.targets):
+        if parameter.kind != "reference" or modifier not in reference.targets_of(parameter):
             raise BadSearch(f"Unknown modifier: {name[:100]} ({code} is a {parameter.kind})")
         only, modifier = modifier, None
     if modifier == "missing":
         return _missing(resource_type, code, parameter.kind, name, value)
     if modifier == "mdm":
-        if "Patient" not in reference.targets_of(parameter.targets):
+        if "Patient" not in reference.targets_of(parameter):
             raise BadSearch(f"{name}: :mdm is for references to Patient")
         only = "Patient"
     texts = _alternatives(code, name, value)
@@ -156,7 +156,7 @@ def _reader(
     if parameter.kind == "token" and modifier == "text":
         return partial(token.parse_text, name)
     if parameter.kind == "reference" and modifier != "identifier":
-        targets = reference.targets_of(parameter.targets)
+        targets = reference.targets_of(parameter)
         return lambda text: reference.parse_value(name, text, targets, only, reading.base_url)
     readers: dict[str, Callable[[str], Value]] = {
         "token": partial(_token, parameter.code, name),
@@ -186,7 +186,7 @@ def _chain(reading: _Reading, name: str, value: str) -> Chain:
         raise BadSearch(f"{name[:100]}: only chains of one step are offered")
     if parameter.kind != "reference":
         raise BadSearch(f"{name[:100]}: {code} is not a reference")
-    targets = reference.targets_of(parameter.targets)
+    targets = reference.targets_of(parameter)
     if only and only not in targets:
         raise BadSearch(f"{name[:100]}: {code} does not refer to {only}")
     fitting = [target for target in ((only,) if only else targets) if inner_code in search_parameters(target)]
@@ -209,7 +209,7 @@ def _has(reading: _Reading, name: str, value: str) -> Has:
     if not is_resource_type(source):
         raise BadSearch(f"{name[:100]}: no resource type {source[:64]}")
     parameter = parameter_of(source, code, name)
-    if parameter.kind != "reference" or reading.resource_type not in reference.targets_of(parameter.targets):
+    if parameter.kind != "reference" or reading.resource_type not in reference.targets_of(parameter):
         raise BadSearch(f"{name[:100]}: {source}.{code} does not refer to {reading.resource_type}")
     modifier = parts[4] if len(parts) > 4 else None
     return Has(reading.resource_type, code, _criterion(reading, _Named(source, inner_code, modifier, name), value))

@@ -2,7 +2,7 @@
 
 import re
 
-from ehr.definitions import RESOURCE_TYPES, is_resource_type
+from ehr.definitions import RESOURCE_TYPES, SearchParameter, is_resource_type
 from ehr.errors import BadSearch
 from ehr.keys import row_key
 from ehr.search import person
@@ -13,11 +13,15 @@ from ehr.search.text import unescape
 MODIFIERS = frozenset({"missing", "identifier", "mdm"})
 _LOCAL = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ONLY_PATIENT = ".where(resolve() is Patient)"
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:.+", re.DOTALL)
 
 
-def targets_of(declared: tuple[str, ...]) -> tuple[str, ...]:
+def targets_of(parameter: SearchParameter) -> tuple[str, ...]:
     """The types that a parameter's references may name."""
+    if (parameter.expression or "").endswith(_ONLY_PATIENT) and " | " not in (parameter.expression or ""):
+        return ("Patient",)
+    declared = parameter.targets
     return RESOURCE_TYPES if not declared or "Resource" in declared else declared
 
 

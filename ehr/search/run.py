@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,15 @@ from ehr.search.page import Position
 from ehr.search.query import SearchQuery
 from ehr.search.rendering import Rendering
 from ehr.search.sort import keys_of
-from ehr.search.statement import Audited, Given, count_statement, keys_statement, matching, page_statement
+from ehr.search.statement import (
+    Audited,
+    Given,
+    count_statement,
+    counts_on_page,
+    keys_statement,
+    matching,
+    page_statement,
+)
 from ehr.search.subset import cut
 from ehr.store.bodies import open_body
 from ehr.store.clock import now_us
@@ -181,25 +190,40 @@ class _Request:
         if first["overflow"]:
             return await self._page(connection, position, given, following, walk=True)
         require_fresh(self.scope, first["epoch"], first["highest_class"])
-        found = _Found([_version(row) for row in rows if row["place"]], [], first["total"], None)
-        found.includes = _distinct(found.matches, (_version(row) for row in rows if row["place"] == 0))
+        found = self._read(rows, position, given)
         if second:
             found.includes = await self._targets(connection, found, audited)
         if len(found.includes) > limits.INCLUDED_ROWS:
             raise TooCostly(f"More than {limits.INCLUDED_ROWS} included resources; ask for fewer with _count")
-        if first["more"] and not self.query.count_only:
-            found.following = self._following(rows, position, following, found)
+        more = given.more if given is not None else not self.query.count_only and first["found"] > self.query.count
+        if more:
+            found.following = self._following(first, position, following, found)
+        return found
+
+    def _read(self, rows: list[asyncpg.Record], position: Position | None, given: Given | None) -> _Found:
+        first = rows[0]
+        matches = sorted((row for row in rows if row["place"]), key=itemgetter("place"))
+        found = _Found([_version(row) for row in matches], [], first["total"], None)
+        found.includes = _distinct(found.matches, (_version(row) for row in rows if row["place"] == 0))
+        if given is not None:
+            found.total = given.total
+        elif not self.query.count_only and counts_on_page(self.query, position) and first["found"] < limits.COUNTED:
+            found.total = first["found"]
         return found
 
     def _following(
-        self, rows: list[asyncpg.Record], position: Position | None, following: Position | None, found: _Found
-    ) -> Position | None:
+        self, first: asyncpg.Record, position: Position | None, following: Position | None, found: _Found
+    ) -> Position:
         started = position.started_us if position is not None else self.at_us
-        snapshot = position.snapshot if position is not None else rows[0]["snapshot"]
+        snapshot = position.snapshot if position is not None else first.get("snapshot", "")
         if following is not None:
             return replace(following, started_us=started, snapshot=snapshot)
-        values = tuple(rows[0][f"s{number}"] for number in range(len(keys_of(self.query))))
-        return Position(values, found.matches[-1].key, started, snapshot, found.total is None)
+        last = found.matches[-1]
+        own = {"_lastUpdated": last.last_updated_us, "_id": last.resource_id}
+        values = tuple(
+            own[key.code] if key.code in own else first[f"s{number}"] for number, key in enumerate(keys_of(self.query))
+        )
+        return Position(values, last.key, started, snapshot, found.total is None)
 
     async def _targets(
         self, connection: asyncpg.Connection, found: _Found, audited: Audited | None

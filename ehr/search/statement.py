@@ -11,7 +11,7 @@ from ehr.search import include, limits
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery
 from ehr.search.rendering import Rendering
-from ehr.search.sort import NEWEST_FIRST, Order, keys_of, order_of, unmoved
+from ehr.search.sort import NEWEST_FIRST, Order, keys_of, never_missing, order_of, unmoved
 from ehr.search.statement_columns import columns_of
 from ehr.search.where import row_condition
 from ehr.store import audit
@@ -51,22 +51,25 @@ def page_statement(
 ) -> str:
     """The statement of one page; `given` is what was already found by opening bodies.
 
-    Result: one row at least (policy_state's `epoch` and `highest_class`, `total`, `more`, `overflow`, `snapshot`),
-    and for each row of the answer `place` (0 for included rows) and `COLUMNS`, in order. Without `audited` no audit row
-    is written: a second statement will fetch more rows and write it.
+    Result: one row at least (policy_state's `epoch` and `highest_class`, `found`, `total`, `overflow`, `snapshot`, the
+    sort values of the last match as `s0` ... where the match does not hold them), and for each row of the answer
+    `place` (0 for included rows) and `COLUMNS`, in any order. Without `audited` no audit row is written: a second
+    statement will fetch more rows and write it.
     """
     tables: list[str] = []
-    last = ""
+    total = "null::bigint"
+    facts: list[str] = []
     if given is not None:
-        total, more = _given(rendering, given, tables)
+        keys = rendering.add(given.keys, "bigint[]")
+        tables.append(f"page as (select g.key, g.place from unnest({keys}) with ordinality as g(key, place))")
     else:
         order = order_of(rendering, "r", keys_of(query), query.resource_type)
         total = _matches(rendering, query, order, position, tables)
-        more = f"exists (select 1 from page where place > {query.count})"
-        last = "".join(
-            f" (select s{number} from page where place = {query.count}) as s{number},"
-            for number in range(len(order.keys))
-        )
+        facts += [
+            f"(select s{number} from page where place = {query.count}) as s{number}"
+            for number, key in enumerate(order.keys)
+            if not never_missing(key)
+        ]
     tables.append(
         f"answer as (select p.place, {columns_of('r')} from page p join resource r on r.key = p.key"
         f" where p.place <= {query.count} and {rendering.row('r', query.resource_type)}"
@@ -76,61 +79,48 @@ def page_statement(
     overflow = _overflow(rendering)
     if audited is not None:
         tables.append(_audit(rendering, audited, overflow, "answer"))
-    snapshot = "pg_current_snapshot()::text" if position is None and keys_of(query) != _SAFE_ORDER else "''"
+    if position is None and keys_of(query) != _SAFE_ORDER:
+        facts.append("pg_current_snapshot()::text as snapshot")
     return (
-        f"with {', '.join([*rendering.extra_tables, *tables])}"
-        f" select ps.epoch, ps.highest_class, {total} as total,"
-        f" {more} as more, {overflow} as overflow,"
-        f"{last} {snapshot} as snapshot, a.*"
-        " from policy_state ps left join answer a on true order by a.place = 0, a.place"
+        f"with {', '.join([*rendering.extra_tables, *tables])} select ps.epoch, ps.highest_class,"
+        f" (select count(*) from page) as found, {total} as total, {overflow} as overflow,"
+        f" {''.join(fact + ', ' for fact in facts)}a.* from policy_state ps left join answer a on true"
     )
 
 
-def _given(rendering: Rendering, given: Given, tables: list[str]) -> tuple[str, str]:
-    keys = rendering.add(given.keys, "bigint[]")
-    tables.append(f"page as (select g.key, g.place from unnest({keys}) with ordinality as g(key, place))")
-    return rendering.add(given.total, "bigint"), rendering.add(given.more, "boolean")
+def counts_on_page(query: SearchQuery, position: Position | None) -> bool:
+    """Whether the first page reads on to `limits.COUNTED` matches, so that fewer matches are counted on the way."""
+    return position is None and query.total != "none"
 
 
 def _matches(
     rendering: Rendering, query: SearchQuery, order: Order, position: Position | None, tables: list[str]
 ) -> str:
-    """Append the tables up to `page`; returns the SQL of the total."""
-    matching_sql = matching(rendering, query)
-    values = ", ".join(f"s{number}" for number in range(len(order.keys)))
-    numbered = f"{values}, row_number() over (order by {order.by('')}) as place"
-    wanted = query.total != "none" and not (position is not None and position.large and query.total != "accurate")
-    if position is None and wanted:
-        tables.append(
-            f"matched as materialized (select r.key, {order.columns()} from resource r where {matching_sql}"
-            f" order by {order.by_expression('r')} limit {max(limits.COUNTED, query.count + 1)})"
-        )
-        tables.append(f"page as (select key, {numbered} from matched order by {order.by('')} limit {query.count + 1})")
-        counted = "(select count(*) from matched)"
-        return f"case when {counted} < {limits.COUNTED} then {counted} else {_beyond(rendering, query)} end"
+    """Append the table `page`; returns the SQL of the total where the page itself does not tell."""
     after = ""
     if position is not None:
         after = f" and {order.after(rendering, 'r', position)}"
         if keys_of(query) != _SAFE_ORDER:
             after += f" and {unmoved(rendering, 'r', position)}"
+    counting = counts_on_page(query, position)
+    limit = max(limits.COUNTED, query.count + 1) if counting else query.count + 1
     tables.append(
-        f"page as materialized (select key, {numbered} from (select r.key, {order.columns()} from resource r"
-        f" where {matching_sql}{after} order by {order.by_expression('r')} limit {query.count + 1}) as found)"
+        f"page as materialized (select f.*, row_number() over () as place from (select r.key, {order.columns()}"
+        f" from resource r where {matching(rendering, query)}{after}"
+        f" order by {order.by_expression('r')} limit {limit}) as f)"
     )
-    if not wanted:
-        return "null::bigint"
     if query.total == "accurate":
-        return _beyond(rendering, query)
+        beyond = f"(select count(*) from resource r where {matching(rendering, query)})"
+        return (
+            f"case when (select count(*) from page) < {limits.COUNTED} then null else {beyond} end"
+            if counting
+            else beyond
+        )
+    if counting or query.total == "none" or (position is not None and position.large):
+        return "null::bigint"
     again = matching(rendering, query)
     counted = f"(select count(*) from (select 1 from resource r where {again} limit {limits.COUNTED}) as counted)"
     return f"(select nullif(found.number, {limits.COUNTED}) from (select {counted} as number) as found)"
-
-
-def _beyond(rendering: Rendering, query: SearchQuery) -> str:
-    """The exact number of all matches where it is required, else null."""
-    if query.total != "accurate":
-        return "null::bigint"
-    return f"(select count(*) from resource r where {matching(rendering, query)})"
 
 
 def count_statement(rendering: Rendering, query: SearchQuery, audited: Audited | None) -> str:
@@ -141,8 +131,8 @@ def count_statement(rendering: Rendering, query: SearchQuery, audited: Audited |
     if audited is not None:
         tables.append(_audit(rendering, audited, overflow, None))
     return (
-        f"with {', '.join(tables)} select ps.epoch, ps.highest_class, c.total, false as more,"
-        f" {overflow} as overflow, '' as snapshot, null as place from policy_state ps cross join counted c"
+        f"with {', '.join(tables)} select ps.epoch, ps.highest_class, c.total,"
+        f" {overflow} as overflow, null as place from policy_state ps cross join counted c"
     )
 
 
