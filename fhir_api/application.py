@@ -4,16 +4,19 @@ https://fastapi.tiangolo.com/, https://hl7.org/fhir/R4/http.html
 """
 
 import asyncio
+import logging
+import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from ehr.errors import KanglianError
+from ehr.errors import Issue, KanglianError
 from fhir_api.access_token import TokenVerifier
 from fhir_api.analytics_questions import analytics_router
 from fhir_api.capabilities import capability_statement, smart_configuration
@@ -25,11 +28,12 @@ from fhir_api.issuer.routes import issuer_router
 from fhir_api.key_sets import FixedKeySet, KeySet, RemoteKeySet
 from fhir_api.metrics import Metrics
 from fhir_api.negotiation import presentation, pretty
-from fhir_api.operation_outcome import MethodNotOffered
+from fhir_api.operation_outcome import UNEXPECTED_BODY, MethodNotOffered, outcome_bytes
 from fhir_api.revocations import Revocations
 from fhir_api.services import Services
 from fhir_api.welcome import welcome
 
+_LOG = logging.getLogger(__name__)
 _PUBLIC = frozenset({"/fhir/metadata", "/fhir/.well-known/smart-configuration"})
 
 
@@ -60,7 +64,11 @@ class Application:
                 else:
                     await self.fhir(scope, receive, send)
                 return
-        await self.api(scope, receive, send)
+        try:
+            await self.api(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - answered already; the log gets places in the code, no values
+            places = "".join(traceback.format_tb(error.__traceback__))
+            _LOG.error("unexpected %s on a cold route\n%s", type(error).__name__, places)
 
     async def _public_document(self, exchange: Exchange, path: str) -> None:
         try:
@@ -101,10 +109,12 @@ class Application:
             return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
         if services.issuer is not None:
-            api.include_router(issuer_router(services.issuer, self.revocations, self.verifier))
+            api.include_router(issuer_router(services.issuer, self.revocations, self.verifier, services.store.record))
         if services.analytics is not None:
             api.include_router(analytics_router(services.analytics, self.verifier))
         api.add_exception_handler(KanglianError, _known_error)
+        api.add_exception_handler(StarletteHTTPException, _http_error)
+        api.add_exception_handler(Exception, _unknown_error)
         return api
 
     @asynccontextmanager
@@ -122,6 +132,17 @@ async def _known_error(_request: Request, error: Exception) -> Response:
     answer = refusal(error if isinstance(error, KanglianError) else KanglianError("unexpected"))
     headers: Mapping[str, Any] = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers=headers)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, StarletteHTTPException) else 500
+    body = outcome_bytes((Issue("error", "not-found" if status == 404 else "processing", "Nothing answers here."),))
+    headers = error.headers if isinstance(error, StarletteHTTPException) else None
+    return Response(body, status, headers=headers, media_type="application/fhir+json")
+
+
+async def _unknown_error(_request: Request, _error: Exception) -> Response:
+    return Response(UNEXPECTED_BODY, 500, media_type="application/fhir+json")
 
 
 async def _missing(services: Services) -> str | None:

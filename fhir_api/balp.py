@@ -22,6 +22,9 @@ _PROFILE_OF = {
 }
 _DICOM = "http://dicom.nema.org/resources/ontology/DCM"
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
+_REST = "http://hl7.org/fhir/restful-interaction"
+_REST_TYPE = (f"{_TERMINOLOGY}audit-event-type", "rest", "RESTful Operation")
+_SIGN_IN_TYPE = (_DICOM, "110114", "User Authentication")
 
 
 def event_id(record: AuditRecord, patient_id: str | None) -> str:
@@ -130,8 +133,8 @@ def audit_event(record: AuditRecord, patient_id: str | None, *, whole: bool) -> 
         "resourceType": "AuditEvent",
         "id": event_id(record, patient_id),
         "meta": {"versionId": "1", "lastUpdated": instant_text(record.at_us)},
-        "type": _coding(f"{_TERMINOLOGY}audit-event-type", "rest", "RESTful Operation"),
-        "subtype": [_coding("http://hl7.org/fhir/restful-interaction", interaction)],
+        "type": _coding(*_SIGN_IN_TYPE) if interaction == "login" else _coding(*_REST_TYPE),
+        "subtype": [_coding(_DICOM, "110122", "Login") if interaction == "login" else _coding(_REST, interaction)],
         "action": record.action,
         "recorded": instant_text(record.at_us),
         "outcome": str(record.outcome),

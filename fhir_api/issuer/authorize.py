@@ -8,6 +8,7 @@ import hmac
 import re
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
@@ -15,8 +16,10 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from ehr.audit_note import AuditNote
 from ehr.errors import Forbidden, Invalid, Unauthenticated
-from fhir_api.issuer.accounts import Client
+from ehr.store.audit import REFUSED, SUCCESS
+from fhir_api.issuer.accounts import Account, Client
 from fhir_api.issuer.forms import OAuthError, check_host, form_of, query_of
 from fhir_api.issuer.issuer import Issuer
 from fhir_api.issuer.purposes import PURPOSES, check_purpose, check_reason
@@ -31,6 +34,27 @@ FAILURES_FORGOTTEN_S = 300.0
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,512}\Z")
 _STATE_TEXT = "state is 1 to 512 printable ASCII characters"
+
+
+Record = Callable[[AuditNote, int], Awaitable[None]]
+
+
+def _note(
+    name: str, client: Client, purpose: str, account: Account | None = None, reason: str | None = None
+) -> AuditNote:
+    return AuditNote(
+        action="E",
+        interaction="login",
+        actor=name[:64] if name.isprintable() else "?",
+        client=client.client_id,
+        organisation=account.organisation if account else None,
+        roles=account.roles if account else (),
+        purpose_of_use=purpose,
+        reason=reason,
+        query="POST /auth/authorize",
+        trace=secrets.token_hex(8),
+        decision="password",
+    )
 
 
 class Attempts:
@@ -57,9 +81,10 @@ class Attempts:
 class AuthorizeEndpoint:
     """GET shows the sign-in form, POST checks it and redirects with a code."""
 
-    def __init__(self, issuer: Issuer) -> None:
-        """Take the issuer."""
+    def __init__(self, issuer: Issuer, record: Record) -> None:
+        """Take the issuer and what makes audit rows durable: each sign-in, good or failed, has one."""
         self._issuer = issuer
+        self._record = record
         self._attempts = Attempts()
 
     async def show(self, request: Request) -> Response:
@@ -91,8 +116,9 @@ class AuthorizeEndpoint:
             return self._form(asked, client, "Too many attempts; wait five minutes. 尝试过多，请五分钟后再试。")
         if not self._issuer.password_fits(form.get("password", "")) or name not in self._issuer.directory.accounts:
             self._attempts.failed(name)
+            await self._record(_note(name, client, asked["purpose_of_use"] or ""), REFUSED)
             return self._form(asked, client, "Account or password is wrong. 账号或密码不对。")
-        return self._with_code(asked, client, name, form)
+        return await self._with_code(asked, client, name, form)
 
     def _client(self, query: dict[str, str]) -> Client:
         try:
@@ -168,7 +194,7 @@ class AuthorizeEndpoint:
         )
         return answer
 
-    def _with_code(self, asked: dict[str, Any], client: Client, name: str, form: dict[str, str]) -> Response:
+    async def _with_code(self, asked: dict[str, Any], client: Client, name: str, form: dict[str, str]) -> Response:
         account = self._issuer.account(name)
         scopes = granted(asked["scope"].split(), client, account)
         if not scopes:
@@ -178,6 +204,7 @@ class AuthorizeEndpoint:
             reason = check_reason(form.get("reason") or asked["reason"])
         except Invalid as error:
             return self._form(asked, client, str(error))
+        await self._record(_note(name, client, purpose, account, reason), SUCCESS)
         code = self._issuer.seal(
             "code",
             {

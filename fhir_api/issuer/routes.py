@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ehr.errors import KanglianError, Malformed, TooCostly
 from fhir_api.access_token import TokenVerifier
-from fhir_api.issuer.authorize import AuthorizeEndpoint
+from fhir_api.issuer.authorize import AuthorizeEndpoint, Record
 from fhir_api.issuer.discovery import key_set, openid_configuration
 from fhir_api.issuer.forms import OAuthError, answer
 from fhir_api.issuer.introspection import TokenState
@@ -47,10 +47,10 @@ async def signed_in(_request: Request) -> Response:
     return page("Signed in", "<h1>Signed in 已登录</h1><p>The app takes the code from this page's address.</p>")
 
 
-def issuer_router(issuer: Issuer, revocations: Revocations, verifier: TokenVerifier) -> APIRouter:
+def issuer_router(issuer: Issuer, revocations: Revocations, verifier: TokenVerifier, record: Record) -> APIRouter:
     """All routes of the embedded issuer, with whole paths."""
     router = APIRouter()
-    authorize = AuthorizeEndpoint(issuer)
+    authorize = AuthorizeEndpoint(issuer, record)
     token = TokenEndpoint(issuer, revocations)
     state = TokenState(issuer, revocations, verifier)
 

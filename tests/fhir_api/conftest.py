@@ -15,8 +15,11 @@ import uvicorn
 
 from consent.service import Consent
 from ehr.store import Store, migrate
-from fhir_api import Issuer, Services, create_app, secret
+from fhir_api.application import create_app
+from fhir_api.issuer import Issuer
+from fhir_api.issuer.keys import secret
 from fhir_api.server import server_configuration
+from fhir_api.services import Services
 
 
 @dataclass
@@ -91,7 +94,9 @@ def platform(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     port = _free_port()
     base_url = f"http://127.0.0.1:{port}"
     keys_path = tmp_path_factory.mktemp("keys")
-    running = Platform(base_url, keys_path, Issuer.open(keys_path, base_url, embedded_default=True))
+    additions = keys_path / "demo-accounts.json"
+    issuer = Issuer.open(keys_path, base_url, embedded_default=True, additions=additions)
+    running = Platform(base_url, keys_path, issuer)
     started = threading.Event()
     failures: list[BaseException] = []
 

@@ -1,10 +1,11 @@
-"""Requests made to hurt: a clear 4xx in bounded time, and the next caller is served (issue group 11, attacks 20, 24, 25)."""
+"""Requests made to hurt: a clear 4xx in bounded time, and the next caller is served."""
 
 import json
 import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,10 +36,8 @@ def raw(platform: Platform, data: bytes, *, wait_s: float = 5) -> bytes:
     """Send bytes as they are and give what comes back until the server closes or is silent."""
     address = urlsplit(platform.base_url)
     with socket.create_connection((address.hostname, address.port), timeout=wait_s) as connection:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         received = b""
         try:
             while piece := connection.recv(65_536):
@@ -62,7 +61,7 @@ BODIES = {
     "duplicate deep key": b'{"resourceType":"Patient","name":[{"family":"a","family":"b"}]}',
     "NaN": b'{"resourceType":"Patient","multipleBirthInteger":NaN}',
     "Infinity": b'{"resourceType":"Patient","multipleBirthInteger":Infinity}',
-    "exponent": b'{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":1e999999999}}',
+    "exponent": b'{"resourceType":"Observation","status":"final","valueQuantity":{"value":1e999999999}}',
     "long number": b'{"resourceType":"Patient","multipleBirthInteger":' + b"9" * 100_000 + b"}",
     "lone surrogate": b'{"resourceType":"Patient","name":[{"family":"\\ud800"}]}',
     "lone surrogate key": b'{"resourceType":"Patient","\\udfff":1}',

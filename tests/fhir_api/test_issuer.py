@@ -230,6 +230,19 @@ def test_altered_forms_are_refused(platform: Platform) -> None:
         assert answer.status_code == 400, text
 
 
+def test_sign_ins_are_in_the_log(platform: Platform) -> None:
+    signed_in(platform, "nurse.zhao")
+    browser = platform.anonymous()
+    page = browser.get("/auth/authorize", params=asked(platform))
+    browser.post("/auth/authorize", data={"request": sealed_request(page), "account": "nobody", "password": "x"})
+    auditor = platform.client(account="audit.lin")
+    events = [each["resource"] for each in auditor.get("/fhir/AuditEvent?_count=50").json()["entry"]]
+    logins = {
+        each["agent"][2]["who"]["display"]: each["outcome"] for each in events if each["type"]["code"] == "110114"
+    }
+    assert (logins["nurse.zhao"], logins["nobody"]) == ("0", "4")
+
+
 def test_saying_no_goes_back_with_access_denied(platform: Platform) -> None:
     browser = platform.anonymous()
     page = browser.get("/auth/authorize", params=asked(platform))

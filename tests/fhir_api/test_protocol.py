@@ -519,3 +519,10 @@ def test_pages_for_people_and_for_machines(platform: Platform) -> None:
     assert metrics.headers["content-type"].startswith("text/plain")
     assert 'kanglian_http_requests_total{interaction="read",status="200"' in metrics.text
     assert anyone.post("/analytics/queries", json={}).status_code == 404
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nonsense", 404), ("POST", "/health/live", 405)])
+def test_cold_refusals_are_outcomes_too(platform: Platform, method: str, path: str, status: int) -> None:
+    answer = platform.anonymous().request(method, path)
+    assert answer.status_code == status
+    assert is_outcome(answer)
