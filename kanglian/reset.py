@@ -9,7 +9,17 @@ from kanglian.embedded_processes import end_all
 from kanglian.ownership import is_owned, read_owner
 from kanglian.settings import Settings
 
-_OURS = ("postgres", "postgres.id", "programs", "keys", "feeds", "analytics", "demo-accounts.json", "serve.lock")
+_OURS = (
+    "postgres",
+    "postgres.id",
+    "programs",
+    "keys",
+    "feeds",
+    "analytics",
+    "demo-accounts.json",
+    "serve.lock",
+    "audit-head.json",
+)
 
 
 def reset(settings: Settings) -> None:
@@ -20,7 +30,7 @@ def reset(settings: Settings) -> None:
     for home in (data_dir / "postgres", system_home(data_dir)):
         end_all(home / "cluster")
     forget(data_dir)
-    for name in (*_OURS, "demo-loaded"):
+    for name in _OURS:
         path = data_dir / name
         if path.is_dir():
             shutil.rmtree(path)

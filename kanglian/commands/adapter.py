@@ -5,14 +5,17 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ehr.errors import Invalid, NotFound, Unavailable
-from ehr.store.inbox import Inbox
-from hospital_adapters.feeds import Feed, read_feeds
 from kanglian.commands.database import opened_inbox
 from kanglian.settings import Settings
+
+if TYPE_CHECKING:
+    from ehr.store.inbox import Inbox
+    from hospital_adapters.feeds import Feed
 
 NAME = "adapter"
 HELP = "hospital feeds: send, run, check, convert, replay, loss"
@@ -88,11 +91,13 @@ def _send(path: Path, host: str, port: int) -> int:
     return 1 if refused else 0
 
 
-def _feeds(settings: Settings) -> dict[str, Feed]:
+def _feeds(settings: Settings) -> "dict[str, Feed]":
+    from hospital_adapters.feeds import read_feeds
+
     return read_feeds(settings.feeds_folder)
 
 
-def _feed(name: str, settings: Settings) -> Feed:
+def _feed(name: str, settings: Settings) -> "Feed":
     feeds = _feeds(settings)
     if name not in feeds:
         raise NotFound(
@@ -102,6 +107,7 @@ def _feed(name: str, settings: Settings) -> Feed:
 
 
 def _convert(path: Path, name: str | None, settings: Settings) -> int:
+    from hospital_adapters.feeds import Feed
     from hospital_adapters.worker import bundle_of
 
     candidates = [feed for feed in _feeds(settings).values() if feed.kind == "hl7v2"]
@@ -150,7 +156,7 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         return 1 if quarantined > before else 0
 
 
-async def _until_converted(inbox: Inbox, feed: str | None) -> None:
+async def _until_converted(inbox: "Inbox", feed: str | None) -> None:
     while True:
         counts = await inbox.counts(feed=feed)
         waiting = sum(number for (_, state), number in counts.items() if state == "waiting")

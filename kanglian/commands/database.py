@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from ehr.errors import Unavailable
-from ehr.store.database import WRITE_SETTINGS, open_pool
-from ehr.store.inbox import Inbox
 from kanglian.ownership import is_owned, read_owner
 from kanglian.settings import Settings
+
+if TYPE_CHECKING:
+    from ehr.store.inbox import Inbox
 
 
 def database_url(settings: Settings) -> str:
@@ -28,8 +30,11 @@ def database_url(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def opened_inbox(settings: Settings) -> AsyncIterator[Inbox]:
+async def opened_inbox(settings: Settings) -> AsyncIterator["Inbox"]:
     """The inbox, closed at the end."""
+    from ehr.store.database import WRITE_SETTINGS, open_pool
+    from ehr.store.inbox import Inbox
+
     pool = await open_pool(database_url(settings), WRITE_SETTINGS, most=2)
     inbox = Inbox(pool)
     try:
