@@ -9,6 +9,8 @@ from typing import Any
 
 from ehr.definitions import Constraint, Element, ElementType, codes_of, is_resource_type, structure
 from ehr.validation import narrative
+from ehr.validation.attachments import check_attachment
+from ehr.validation.bundles import check_entries
 from ehr.validation.currencies import CURRENCIES
 from ehr.validation.invariants import Rule, rules_of
 from ehr.validation.primitives import (
@@ -25,7 +27,7 @@ from ehr.validation.report import Place, Scope
 from ehr.validation.type_checker import MemberRule, TypeChecker, report_text, report_value
 
 _LANGUAGES = "http://hl7.org/fhir/ValueSet/languages"
-_NARROWER = {"Coding.system": ABSOLUTE_URI, "Identifier.system": ABSOLUTE_URI, "Reference.reference": REFERENCE}
+_NARROWER = {"Identifier.system": ABSOLUTE_URI, "Reference.reference": REFERENCE}
 """Elements of which the text of the specification asks more than their type says."""
 _CURRENCIES = "http://hl7.org/fhir/ValueSet/currencies"
 
@@ -153,15 +155,17 @@ def _has_item(array: Any, index: int) -> bool:
 
 
 def _check_sibling(value: Any, base: TypeChecker, place: Place, scope: Scope, *, has_value: bool) -> None:
-    if type(value) is not dict:
+    if type(value) is dict and len(value) == 1 and has_value and type(value.get("id")) is str and value["id"]:
+        scope.note_element_id(value["id"], place)
+    elif type(value) is not dict:
         problem = f"{json_type_name(value).capitalize()} stands here; wanted: an object with id or extension"
         scope.report.add(place, "structure", problem)
     elif not value or (not has_value and "extension" not in value):
         scope.report.add(place, "invariant", "ele-1: An element must have a value or children besides its id")
-    elif len(value) > 1 or "id" not in value:
-        base.check(value, place, scope)
-    elif type(value["id"]) is not str or not base.texts["id"][0](value["id"]):
+    elif len(value) == 1 and "id" in value:
         report_text(value["id"], base.texts["id"], place, scope)
+    else:
+        base.check(value, place, scope)
 
 
 def _sibling_rule(element_name: str, name: str, base: TypeChecker) -> MemberRule:
@@ -228,8 +232,8 @@ def _item_check(element: Element, inner: TypeChecker, kind: ElementType) -> Item
     targets = kind.targets if kind.code == "Reference" else None
     if kind.code == "Extension" and element.path != "Extension.extension":
         return _outer_extension_check(inner)
-    if kind.code == "Identifier" and not invariants:
-        return _identifier_check(inner)
+    if kind.code in _ADDED_CHECKS and not invariants:
+        return _with_added_check(inner, _ADDED_CHECKS[kind.code])
     if not invariants and not needs_code and targets is None:
         return inner.check
 
@@ -257,14 +261,20 @@ def _outer_extension_check(inner: TypeChecker) -> ItemCheck:
     return check
 
 
-def _identifier_check(inner: TypeChecker) -> ItemCheck:
+def _check_identifier(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
     """An Identifier whose system says that its value is a URI has one (https://hl7.org/fhir/R4/datatypes.html#uri)."""
+    value = node.get("value")
+    if node.get("system") == "urn:ietf:rfc:3986" and type(value) is str and not ABSOLUTE_URI.test(value):
+        report_value(value, (place, "value"), ABSOLUTE_URI.wants, "value", is_json_type=True, scope=scope)
 
+
+_ADDED_CHECKS: dict[str, ItemCheck] = {"Identifier": _check_identifier, "Attachment": check_attachment}
+
+
+def _with_added_check(inner: TypeChecker, added: ItemCheck) -> ItemCheck:
     def check(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
         inner.check(node, place, scope)
-        value = node.get("value")
-        if node.get("system") == "urn:ietf:rfc:3986" and type(value) is str and not ABSOLUTE_URI.test(value):
-            report_value(value, (place, "value"), ABSOLUTE_URI.wants, "value", is_json_type=True, scope=scope)
+        added(node, place, scope)
 
     return check
 
@@ -360,6 +370,8 @@ def check_resource(checker: TypeChecker, resource: Mapping[str, Any], place: Pla
     contained = contained_types(resource) if "contained" in resource else {}
     scope = Scope(outer.report, resource, resource, contained, targets)
     checker.check(resource, place, scope)
+    if checker.path == "Bundle":
+        check_entries(resource, place, scope)
     if contained:
         _check_unreferenced(resource, place, scope)
 

@@ -6,9 +6,10 @@ references into `contained`, which stay within the resource.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from ehr.definitions import RESOURCE_TYPES
+from ehr.definitions import RESOURCE_TYPES, structure, type_names
 from ehr.validation.report import Place, Scope
 
 _TYPES = "|".join(RESOURCE_TYPES)
@@ -16,6 +17,7 @@ _typed = re.compile(
     rf"(?:https?://[^\s?#]*/|/)?(?P<type>{_TYPES})"
     r"(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?(?:#[^\s]*)?|\?[^\s]*)"
 ).fullmatch
+_restful = re.compile(rf"https?://[^\s?#]*/(?P<type>{_TYPES})/(?P<id>[A-Za-z0-9\-.]{{1,64}})").fullmatch
 _RESOURCE_TYPES = frozenset(RESOURCE_TYPES)
 _ANY = ("Resource",)
 
@@ -77,36 +79,56 @@ def bundle_targets(bundle: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def restful_target(url: str) -> tuple[str, str] | None:
+    """The type and id that an absolute URL of a FHIR server's form names, else None."""
+    found = _restful(url)
+    return (found["type"], found["id"]) if found else None
+
+
 def unreferenced_contained(resource: Mapping[str, Any]) -> list[int]:
     """The positions of contained resources that nothing refers to and that refer to nothing around them (dom-3)."""
     contained = resource.get("contained")
     if type(contained) is not list or not contained:
         return []
-    used: set[str] = set()
-    for key, value in resource.items():
-        if key != "contained":
-            _collect_local(value, used)
-    referring = []
-    for inner in contained:
-        own: set[str] = set()
-        _collect_local(inner, own)
-        referring.append("#" in own)
-        used |= own
-    return [
-        position
-        for position, inner in enumerate(contained)
-        if type(inner) is dict and f"#{inner.get('id')}" not in used and not referring[position]
-    ]
+    outside: set[str] = set()
+    _collect_local({key: value for key, value in resource.items() if key != "contained"}, outside)
+    inside: list[set[str]] = [set() for _ in contained]
+    for inner, found in zip(contained, inside, strict=True):
+        _collect_local(inner, found)
+    positions = []
+    for position, inner in enumerate(contained):
+        name = f"#{inner.get('id')}" if type(inner) is dict else "#"
+        others = (found for other, found in enumerate(inside) if other != position)
+        if name not in outside and "#" not in inside[position] and not any(name in found for found in others):
+            positions.append(position)
+    return positions
 
 
 def _collect_local(value: Any, found: set[str]) -> None:
-    """Add every text within a JSON value that starts with "#": references, canonicals and URIs into the resource."""
+    """Add what refers into the resource within a JSON value: references, canonicals and URIs that start with "#"."""
+    names = _names_of_links()
     stack = [value]
     while stack:
         item = stack.pop()
-        if type(item) is dict:
-            stack.extend(item.values())
-        elif type(item) is list:
+        if type(item) is list:
             stack.extend(item)
-        elif type(item) is str and item[:1] == "#":
-            found.add(item)
+        elif type(item) is dict:
+            for key, member in item.items():
+                if type(member) is dict or type(member) is list:
+                    stack.append(member)
+                if key in names:
+                    found.update(m for m in (member if type(member) is list else [member]) if _is_local(m))
+
+
+def _is_local(value: Any) -> bool:
+    return type(value) is str and value[:1] == "#"
+
+
+@cache
+def _names_of_links() -> frozenset[str]:
+    """The members of all types that hold references, canonicals or URIs."""
+    names = {"reference"}
+    for type_name in type_names():
+        for element in structure(type_name).elements:
+            names.update(name for name, kind in element.names.items() if kind.code in ("canonical", "uri", "url"))
+    return frozenset(names)

@@ -46,7 +46,7 @@ class Scope:
     `contained` maps ids to types. `targets` maps the fullUrls of the Bundle around it to the types of its entries.
     """
 
-    __slots__ = ("contained", "report", "resource", "root", "targets")
+    __slots__ = ("contained", "element_ids", "report", "resource", "root", "targets")
 
     def __init__(
         self,
@@ -61,3 +61,13 @@ class Scope:
         self.root = root
         self.contained = contained
         self.targets = targets
+        self.element_ids: set[str] = set()
+
+    def note_element_id(self, element_id: Any, place: Place) -> None:
+        """Remember the id of an element; report it when another element of the resource has it."""
+        if type(element_id) is not str:
+            return
+        if element_id in self.element_ids:
+            problem = f"The id {element_id[:100]!r} is given to two elements of the resource"
+            self.report.add((place, "id"), "structure", problem)
+        self.element_ids.add(element_id)

@@ -49,6 +49,8 @@ class TypeChecker:
 
     def _check_whole(self, node: Mapping[str, Any], place: Place, scope: Scope) -> None:
         """What concerns several members at once."""
+        if "id" in node and not self.is_resource:
+            scope.note_element_id(node["id"], place)
         if not node or (len(node) == 1 and "id" in node and not self.is_resource):
             scope.report.add(place, "invariant", "ele-1: An element must have a value or children besides its id")
         for name, wire_names in self.required:

@@ -137,6 +137,19 @@ TAKEN: dict[str, Resource] = {
         "type": "transaction",
         "entry": [{"resource": patient(active=True), "request": {"method": "POST", "url": "Patient"}}],
     },
+    "contained by canonical": {
+        "resourceType": "QuestionnaireResponse",
+        "status": "completed",
+        "questionnaire": "#q",
+        "contained": [{"resourceType": "Questionnaire", "id": "q", "status": "draft"}],
+    },
+    "contained by extension": patient(
+        contained=[{"resourceType": "Practitioner", "id": "p"}],
+        extension=[{"url": "http://a.org/x", "valueReference": {"reference": "#p"}}],
+    ),
+    "attachment": patient(
+        photo=[{"contentType": "image/png", "data": "QUJD", "size": 3, "hash": "PAG9uybzWLqyfyZ5JKosmgP8/bg="}]
+    ),
     "range": observation(valueRange={"low": {"value": 1}, "high": {"value": 2}}),
     "enable when exists": {
         "resourceType": "Questionnaire",
@@ -153,6 +166,56 @@ TAKEN: dict[str, Resource] = {
 }
 
 REFUSED: dict[str, tuple[Resource, str]] = {
+    "entry without fullUrl": (
+        {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": patient(active=True)}]},
+        "Bundle.entry[0].fullUrl",
+    ),
+    "relative fullUrl": (
+        {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [{"fullUrl": "Patient/1", "resource": patient(id="1")}],
+        },
+        "Bundle.entry[0].fullUrl",
+    ),
+    "fullUrl of another id": (
+        {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [{"fullUrl": "http://a.org/Patient/2", "resource": patient(id="1")}],
+        },
+        "Bundle.entry[0].fullUrl",
+    ),
+    "fullUrl with an id of a resource without": (
+        {
+            "resourceType": "Bundle",
+            "type": "collection",
+            "entry": [{"fullUrl": "http://a.org/Patient/2", "resource": patient(active=True)}],
+        },
+        "Bundle.entry[0].fullUrl",
+    ),
+    "two elements with one id": (
+        patient(name=[{"id": "a", "family": "x"}, {"family": "y", "_family": {"id": "a"}}]),
+        "Patient.name[1].family.id",
+    ),
+    "size of an attachment": (
+        patient(photo=[{"contentType": "image/png", "data": "QUJD", "size": 4}]),
+        "Patient.photo[0].size",
+    ),
+    "hash of an attachment": (
+        patient(photo=[{"contentType": "image/png", "data": "QUJD", "hash": "QUJD"}]),
+        "Patient.photo[0].hash",
+    ),
+    "dom-3 by display": (
+        patient(
+            contained=[{"resourceType": "Organization", "id": "a", "name": "x"}], managingOrganization={"display": "#a"}
+        ),
+        "Patient.contained[0]",
+    ),
+    "dom-3 to itself": (
+        patient(contained=[{"resourceType": "Organization", "id": "a", "name": "x", "partOf": {"reference": "#a"}}]),
+        "Patient.contained[0]",
+    ),
     "tst-6": (
         {
             "resourceType": "TestScript",

@@ -202,8 +202,8 @@ REFUSED: dict[str, tuple[Resource, str]] = {
         patient(_birthDate={"extension": [{"url": "a", "valueCode": "b"}]}),
         "Patient.birthDate.extension[0].url",
     ),
-    "relative system of a coding": (
-        observation(code={"coding": [{"system": "LN", "code": "x"}]}),
+    "system of a coding with white space": (
+        observation(code={"coding": [{"system": "a b", "code": "x"}]}),
         "Observation.code.coding[0].system",
     ),
     "relative system of an identifier": (
