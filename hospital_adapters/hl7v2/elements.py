@@ -154,7 +154,9 @@ def location(node: Node, draft: Draft, _argument: str) -> dict[str, str] | None:
 def _universal(universal: str, kind: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {"value": universal}
     if kind:
-        found["type"] = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0301", "code": kind}]}
+        found["type"] = {
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0301", "code": " ".join(kind.split())}]
+        }
     return found
 
 

@@ -10,22 +10,21 @@ from hospital_adapters.hl7v2.draft import Draft
 from hospital_adapters.hl7v2.parse import Node
 from hospital_adapters.hl7v2.tables import REGISTRY, Leaf, Shape
 
-_NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})")
 _CODE_SPACES = re.compile(r"\s+")
 _ID_CARD = re.compile(r"\d{17}[\dXx]")
 _ID_CARD_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 ID_CARD_SYSTEM = "urn:oid:2.16.156.10011.1.3"
 
 
-def string(text: str, _draft: Draft, _argument: str) -> str | None:
-    """Text without control characters."""
-    return _CONTROL.sub("", text) if text.isprintable() is False else text
+def string(text: str, _draft: Draft, _argument: str) -> str:
+    """Text as it is."""
+    return text
 
 
-def code_text(text: str, _draft: Draft, _argument: str) -> str | None:
+def code_text(text: str, _draft: Draft, _argument: str) -> str:
     """Text fit for a FHIR code: inner white space is one blank."""
-    return _CODE_SPACES.sub(" ", _CONTROL.sub("", text)).strip() or None
+    return _CODE_SPACES.sub(" ", text)
 
 
 def decimal(text: str) -> Decimal | None:

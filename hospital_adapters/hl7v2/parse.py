@@ -4,6 +4,7 @@ HL7 v2 chapter 2 (2.1 to 2.8). Nothing here raises for what a sender may write: 
 `ParseProblem`. Every leaf that is read is marked, so that the rest can be reported as lost.
 """
 
+import re
 from collections.abc import Callable, Iterator
 
 from hospital_adapters.hl7v2.character_sets import codec_of, decode
@@ -19,6 +20,12 @@ from hospital_adapters.hl7v2.problems import (
 _WRAPPERS = ("FHS", "BHS", "BTS", "FTS")
 _VERSIONS = ("2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7", "2.8", "2.9")
 NULL = '""'
+_UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
+
+
+def readable(text: str) -> str:
+    """Text without control characters (but tab and line ends) and without white space at its ends."""
+    return text.strip() if text.isprintable() else _UNREADABLE.sub("", text).strip()
 
 
 class Delimiters:
@@ -78,8 +85,8 @@ class Node:
         if raw == NULL:
             return None
         escape = self._delimiters.escape
-        text = (self._delimiters.unescape(raw) if escape and escape in raw else raw).strip()
-        return text or None
+        text = self._delimiters.unescape(raw) if escape and escape in raw else raw
+        return readable(text) or None
 
     def has(self, position: int) -> bool:
         """Whether part `position` has anything in it."""
@@ -118,7 +125,7 @@ class Node:
     def whole(self) -> str | None:
         """All of the node as one text, separators kept, unescaped; marks everything."""
         self.mark_all()
-        return None if self.raw == NULL else self._delimiters.unescape(self.raw).strip() or None
+        return None if self.raw == NULL else readable(self._delimiters.unescape(self.raw)) or None
 
     def unread(self) -> Iterator[tuple[int, int, str]]:
         """Each (part, sub-part or 0, text) that has a value and was not read."""
@@ -253,7 +260,7 @@ def parse(data: bytes) -> Message | ParseProblem:
     head = lines[start].lstrip(" \t\ufeff")
     if any(line.strip() and line[:3] not in _WRAPPERS for line in lines[:start]):
         notes.append("text before MSH was passed over")
-    if len(head) < 6 or head[3].isalnum() or head[3].isspace():
+    if len(head) < 6 or head[3].isalnum() or not head[3].isprintable() or head[3].isspace():
         return ParseProblem("MSH-1, the field separator, is missing or not usable", REQUIRED_FIELD_MISSING, "MSH", 1)
     delimiters = Delimiters(head[3], head[4:].split(head[3], 1)[0], codec)
     if not delimiters.component:
@@ -277,7 +284,7 @@ def _segments(lines: list[str], delimiters: Delimiters, notes: list[str]) -> lis
         if name == "MSH" and segments:
             notes.append("the file holds more than one message; only the first was read")
             break
-        if not (name.isalnum() and name.isascii() and name.isupper() and (len(line) == 3 or line[3] == separator)):
+        if not (name.isalnum() and name.isascii() and name.isupper() and line[3:4] in ("", separator)):
             if segments and len(segments) > 1:  # a line break inside of a text field: the line goes on
                 last = segments[-1].fields
                 more = line.split(separator)

@@ -49,6 +49,7 @@ _PRINTED = frozenset(
 _RANGE = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*(?:-|_|~|to|–|—|～|至)\s*([+-]?\d+(?:\.\d+)?)\s*")
 _BOUND = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([+-]?\d+(?:\.\d+)?)\s*")
 _COMPARATORS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "≤": "<=", "≥": ">="}
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _NUMBER_AND_SIGN = re.compile(r"\s*(<=|>=|<|>|≤|≥)?\s*([+-]?\d+(?:\.\d+)?)\s*")
 
 
@@ -211,7 +212,7 @@ def attachment(node: Node, kind: str, segment: Segment) -> dict[str, Any] | None
     """ED (source, type, subtype, encoding, data) or RP (pointer, application, type, subtype) to Attachment."""
     if kind == "RP":
         pointer = node.text(1)
-        found = {"url": pointer} if pointer and "://" in pointer else {"title": pointer} if pointer else {}
+        found = {"url": pointer} if pointer and _URL.fullmatch(pointer) else {"title": pointer} if pointer else {}
         broad, narrow = node.text(3), node.text(4)
         node.text(2)
     else:
@@ -224,8 +225,8 @@ def attachment(node: Node, kind: str, segment: Segment) -> dict[str, Any] | None
     content_type = code_maps()["delivery-format"].get((narrow or "").upper())
     if content_type is None and (broad or narrow):
         content_type = f"{(broad or 'application').lower()}/{(narrow or 'octet-stream').lower()}"
-    if content_type and "octet-stream" not in content_type:
-        found["contentType"] = re.sub(r"\s+", "", content_type)
+    if content_type or "data" in found:
+        found["contentType"] = re.sub(r"\s+", "", content_type or "application/octet-stream")
     _ = segment
     return found or None
 
