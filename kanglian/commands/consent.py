@@ -109,8 +109,14 @@ def _give(resident: _Resident, arguments: argparse.Namespace) -> int:
 
 
 def _withdraw(resident: _Resident, organisation: str) -> int:
-    found = resident.ask("GET", f"Consent?status=active&actor=Organization/{organisation}&_count=100")
-    consents = [entry["resource"] for entry in found.get("entry", ()) if entry["resource"]["resourceType"] == "Consent"]
+    # the search parameter `actor` of R4 reads the root provision only; grants stand in nested ones
+    found = resident.ask("GET", "Consent?status=active&_count=1000")
+    named = f"Organization/{organisation}"
+    consents = [
+        entry["resource"]
+        for entry in found.get("entry", ())
+        if entry["resource"]["resourceType"] == "Consent" and named in _actors(entry["resource"].get("provision", {}))
+    ]
     for consent in consents:
         resident.ask("PUT", f"Consent/{consent['id']}", {**consent, "status": "inactive"})
         print(f"withdrawn from {organisation}: Consent/{consent['id']}")
@@ -118,6 +124,12 @@ def _withdraw(resident: _Resident, organisation: str) -> int:
         print(f"there is no consent in force that names {organisation}", file=sys.stderr)
         return 1
     return 0
+
+
+def _actors(provision: dict[str, Any]) -> set[str]:
+    """References to everybody whom a provision or one nested in it names."""
+    named = {str(actor.get("reference", {}).get("reference")) for actor in provision.get("actor", ())}
+    return named.union(*(_actors(nested) for nested in provision.get("provision", ())))
 
 
 def _explain(arguments: argparse.Namespace, settings: Settings) -> int:
