@@ -23,22 +23,22 @@ def _alternative(rendering: Rendering, alias: str, chain: Chain, inner: Criterio
     target = rendering.alias("c")
     salt = rendering.add(rendering.hasher.reference_salt(chain.resource_type, chain.code), "bigint")
     visible = rendering.row(target, inner.resource_type)
-    meets = rendering.conditions(target, render(rendering, target, inner))
+    visible += f" and {rendering.conditions(target, render(rendering, target, inner))}"
     if inner.resource_type == "Patient" and person.names_holder(chain.resource_type, chain.code):
         return (
-            f"({alias}.holder in (select {target}.key from resource {target} where {visible} and {meets})"
+            f"({alias}.holder in (select {target}.key from resource {target} where {visible})"
             f" and {alias}.terms @> array[{alias}.holder # {salt}])"
         )
     if rendering.walk_chains:
         term = rendering.alias("t")
         return (
             f"exists (select 1 from unnest({alias}.terms) as {term}(term)"
-            f" join resource {target} on {target}.key = {term}.term # {salt} where {visible} and {meets})"
+            f" join resource {target} on {target}.key = {term}.term # {salt} where {visible})"
         )
     table = rendering.alias("chain")
     rendering.extra_tables.append(
         f"{table} as materialized (select {target}.key # {salt} as term from resource {target}"
-        f" where {visible} and {meets} limit {limits.CHAINED_KEYS + 1})"
+        f" where {visible} limit {limits.CHAINED_KEYS + 1})"
     )
     rendering.chain_sizes.append(f"(select count(*) from {table})")
     return f"{alias}.terms && array(select {table}.term from {table})"
@@ -48,15 +48,14 @@ def has_condition(rendering: Rendering, alias: str, has: Has, render: RenderCrit
     """Rows that a visible row of the source type names by the reference and that meets the criterion."""
     source = rendering.alias("s")
     salt = rendering.add(rendering.hasher.reference_salt(has.inner.resource_type, has.code), "bigint")
-    visible = rendering.row(source, has.inner.resource_type)
-    meets = rendering.conditions(source, render(rendering, source, has.inner))
+    visible = rendering.matching_row(source, has.inner.resource_type, render(rendering, source, has.inner))
     if has.resource_type == "Patient" and person.names_holder(has.inner.resource_type, has.code):
         return Condition(
-            sql=f"{alias}.key in (select {source}.holder from resource {source} where {visible} and {meets}"
+            sql=f"{alias}.key in (select {source}.holder from resource {source} where {visible}"
             f" and {source}.terms @> array[{source}.holder # {salt}])"
         )
     term = rendering.alias("t")
     return Condition(
         sql=f"{alias}.key in (select {term}.term # {salt} from resource {source}"
-        f" cross join lateral unnest({source}.terms) as {term}(term) where {visible} and {meets})"
+        f" cross join lateral unnest({source}.terms) as {term}(term) where {visible})"
     )

@@ -29,6 +29,8 @@ class Rendering:
     parameters: Parameters = field(default_factory=Parameters)
     walk_chains: bool = False
     """Follow chains row by row, since a chain has too many targets to look them up as terms."""
+    common_terms: frozenset[int] = frozenset()
+    """Terms that many rows have (`ehr.search.frequency`)."""
     chain_sizes: list[str] = field(default_factory=list)
     """SQL counts of chain targets; the statement holds only where all are at most `limits.CHAINED_KEYS`."""
     extra_tables: list[str] = field(default_factory=list)
@@ -48,6 +50,16 @@ class Rendering:
         """What every row alias must meet: the type, not deleted, and the caller's scope."""
         visible = self.row_filter.sql(alias, self.parameters)
         return f"{alias}.type = {type_number(resource_type)} and not {alias}.deleted and {visible}"
+
+    def matching_row(self, alias: str, resource_type: str, conditions: list[Condition]) -> str:
+        """The whole predicate of a row; beside a rare term the type is left out (`ehr.search.frequency`)."""
+        meets = self.conditions(alias, conditions)
+        if any(self._is_rare(condition) for condition in conditions):
+            return f"not {alias}.deleted and {self.row_filter.sql(alias, self.parameters)} and {meets}"
+        return f"{self.row(alias, resource_type)} and {meets}"
+
+    def _is_rare(self, condition: Condition) -> bool:
+        return bool(condition.terms) and not condition.negated and self.common_terms.isdisjoint(condition.terms)
 
     def conditions(self, alias: str, conditions: Iterable[Condition]) -> str:
         """Join conditions with and; the single terms become one containment test, so that GIN intersects them."""

@@ -18,6 +18,7 @@ from ehr.keys import TermHasher
 from ehr.row_filter import Parameters, RowFilter
 from ehr.scopes import ReadScope
 from ehr.search import include, limits, page
+from ehr.search.frequency import common_terms
 from ehr.search.opening import Opening, must_open
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery
@@ -178,7 +179,8 @@ class _Request:
         *,
         walk: bool = False,
     ) -> _Found:
-        rendering = Rendering(self.scope.row_filter, self.store.hasher, walk_chains=walk)
+        common = await common_terms(self.store.hasher, connection)
+        rendering = Rendering(self.scope.row_filter, self.store.hasher, walk_chains=walk, common_terms=common)
         audited = None if self.scope.internal else Audited(self.scope, self.note, self.at_us)
         second = include.needs_bodies(self.query) and not self.query.count_only
         if self.query.count_only and given is None:

@@ -48,9 +48,8 @@ def clause_conditions(rendering: Rendering, alias: str, clause: Clause) -> list[
 
 def row_condition(rendering: Rendering, alias: str, resource_type: str, clauses: tuple[Clause, ...]) -> str:
     """The whole predicate of one row alias: type, not deleted, scope, clauses."""
-    visible = rendering.row(alias, resource_type)
     conditions = [condition for clause in clauses for condition in clause_conditions(rendering, alias, clause)]
-    return f"{visible} and {rendering.conditions(alias, conditions)}"
+    return rendering.matching_row(alias, resource_type, conditions)
 
 
 def needs_opening(criterion: Criterion) -> bool:

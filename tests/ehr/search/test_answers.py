@@ -256,6 +256,7 @@ async def test_a_common_search_is_one_statement_and_each_alias_is_scoped(store: 
         "Observation?patient:mdm=3",
         "Observation?_summary=count",
     )
+    await ask(store, "Patient?_count=1")
     for text in texts:
         with recorded_statements() as statements:
             await ask(store, text, OWN)
