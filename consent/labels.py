@@ -68,7 +68,8 @@ class Spread:
 
     type: str
     element: tuple[str, ...]
-    parameter: str
+    parameter: str | None
+    """The search parameter by which the referring rows are found; R4 has none for some elements."""
     up: bool
     down: bool
 
@@ -129,7 +130,7 @@ def read_table(text: str) -> LabelTable:
         Spread(
             row["type"],
             tuple(row["element"].split(".")),
-            row["parameter"],
+            row.get("parameter"),
             row.get("up", False),
             row.get("down", False),
         )

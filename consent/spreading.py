@@ -109,7 +109,7 @@ async def raise_referrers(
     connection: asyncpg.Connection, sources: Mapping[int, int], hasher: TermHasher, without: set[int]
 ) -> None:
     """Give stored rows the labels of what they refer to, step by step; what is left over the bound goes to a job."""
-    salts = [hasher.reference_salt(kind.type, kind.parameter) for kind in table().spreads if kind.up]
+    salts = [hasher.reference_salt(kind.type, kind.parameter) for kind in table().spreads if kind.up and kind.parameter]
     steps, rows = 0, 0
     pending = {key: labels & SPREADING for key, labels in sources.items() if labels & SPREADING}
     while pending:

@@ -8,7 +8,7 @@ import asyncpg
 
 from consent.coded import IndexTerms
 from consent.decision import Context, Evaluator
-from consent.labels import ACT_CODE_SYSTEM, CONFIDENTIALITY_SYSTEM, _LEVEL_BIT, sensitivity_mask
+from consent.labels import _LEVEL_BIT, ACT_CODE_SYSTEM, CONFIDENTIALITY_SYSTEM, sensitivity_mask
 from consent.normalise import read_consent
 from consent.policy import preset
 from consent.rules import ClassRules, NormalConsent, class_of
