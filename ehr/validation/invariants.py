@@ -1,7 +1,8 @@
 """The invariants of the base definitions, each as a function of an element (https://hl7.org/fhir/R4/conformance-rules.html).
 
 All go through the FHIRPath compiler, except: rules that only ask which members are present, which become plain Python
-tests; and those that other modules hold natively because they need more than the element (`HELD_ELSEWHERE`).
+tests; those whose cost would be quadratic (`native_invariants`); and those that other modules hold because they need
+more than the element (`HELD_ELSEWHERE`).
 """
 
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 from ehr.definitions import Constraint
 from ehr.fhirpath import invariant
+from ehr.validation.native_invariants import NATIVE
 
 Holds = Callable[[Any, Any, Any], bool]
 WireNames = Mapping[str, tuple[str, ...]]
@@ -48,6 +50,8 @@ def rules_of(constraints: tuple[Constraint, ...], context_type: str, names: Wire
 
 
 def _holds(constraint: Constraint, context_type: str, names: WireNames) -> Holds:
+    if constraint.key in NATIVE:
+        return NATIVE[constraint.key]
     by_presence = _presence_test(constraint.expression, names)
     if by_presence is not None:
         return by_presence

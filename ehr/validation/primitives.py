@@ -29,7 +29,7 @@ _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]{1,64})?"
 _ZONE = r"(?:Z|[+-](?:(?:0[0-9]|1[0-3]):[0-5][0-9]|14:00))"
 _CONTROL = r"\x00-\x08\x0b\x0c\x0e-\x1f"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_OID = r"[0-2](?:\.(?:0|[1-9][0-9]*))+"
+_OID = r"[0-2](?:\.(?:0|[1-9][0-9]*)){1,200}"
 # the Java and XML Schema \s is ASCII; no-break and ideographic spaces are ordinary characters there
 _SPACE = r" \t\r\n\f\v"
 
@@ -43,7 +43,7 @@ _bare_uri = _pattern(
     rf"(?:urn:oid:{_OID}|urn:uuid:(?i:{_UUID})|(?!urn:oid:|urn:uuid:|oid:|uuid:)[^{_CONTROL}{_SPACE}]+)"
 )
 _scheme = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:.").match
-_base64_text = _pattern(r"(?:[0-9A-Za-z+/]{4})*(?:[0-9A-Za-z+/]{2}==|[0-9A-Za-z+/]{3}=)?")
+_base64_text = _pattern(r"[0-9A-Za-z+/]+={0,2}")
 
 
 def _is_string(value: str) -> bool:
@@ -60,7 +60,8 @@ def _is_canonical(value: str) -> bool:
 
 def _is_base64(value: str) -> bool:
     """Groups of four characters, white space anywhere between them (RFC 4648; R4 allows white space)."""
-    return bool(value) and _base64_text("".join(value.split())) is not None
+    text = "".join(value.split())
+    return len(text) % 4 == 0 and _base64_text(text) is not None
 
 
 def _is_decimal(value: float | Decimal) -> bool:
@@ -102,10 +103,10 @@ PRIMITIVES: dict[str, Primitive] = {
     "decimal": Primitive("number", _is_decimal, f"a number of at most {MAXIMUM_DECIMAL_DIGITS} digits"),
     "string": Primitive("string", _is_string, _STRING),
     "markdown": Primitive("string", _is_string, _STRING),
-    "xhtml": Primitive("string", _is_string, _STRING),
+    "xhtml": Primitive("string", _bare_string, "text without control characters, not empty"),
     "code": Primitive(
         "string",
-        _pattern(rf"[^{_CONTROL}{_SPACE}]+(?:[ \t\r\n][^{_CONTROL}{_SPACE}]+)*"),
+        _pattern(rf"(?![{_SPACE}])(?s:(?!.*[{_SPACE}]{{2}}))[^{_CONTROL}\f\v]+(?<![{_SPACE}])"),
         "a code: no white space but single spaces inside it",
     ),
     "id": Primitive("string", _pattern(r"[A-Za-z0-9\-.]{1,64}"), "1 to 64 letters, digits, hyphens and dots"),
@@ -135,8 +136,8 @@ LANGUAGE_TAG = Primitive(
     "string",
     _pattern(
         r"(?:[A-Za-z]{2,3}(?:-[A-Za-z]{3}){0,3}(?:-[A-Za-z]{4})?(?:-(?:[A-Za-z]{2}|[0-9]{3}))?"
-        r"(?:-(?:[A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(?:-[0-9A-WY-Za-wy-z](?:-[A-Za-z0-9]{2,8})+)*"
-        r"(?:-x(?:-[A-Za-z0-9]{1,8})+)?|x(?:-[A-Za-z0-9]{1,8})+)"
+        r"(?:-(?:[A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3})){0,20}(?:-[0-9A-WY-Za-wy-z](?:-[A-Za-z0-9]{2,8}){1,20}){0,20}"
+        r"(?:-x(?:-[A-Za-z0-9]{1,8}){1,20})?|x(?:-[A-Za-z0-9]{1,8}){1,20})"
     ),
     "a language tag of BCP 47 (https://www.rfc-editor.org/info/bcp47)",
 )

@@ -5,6 +5,7 @@ references into `contained`, which stay within the resource.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -95,11 +96,12 @@ def unreferenced_contained(resource: Mapping[str, Any]) -> list[int]:
     inside: list[set[str]] = [set() for _ in contained]
     for inner, found in zip(contained, inside, strict=True):
         _collect_local(inner, found)
+    uses = Counter(name for found in inside for name in found)
     positions = []
     for position, inner in enumerate(contained):
         name = f"#{inner.get('id')}" if type(inner) is dict else "#"
-        others = (found for other, found in enumerate(inside) if other != position)
-        if name not in outside and "#" not in inside[position] and not any(name in found for found in others):
+        used_by_others = uses[name] > (name in inside[position])
+        if name not in outside and "#" not in inside[position] and not used_by_others:
             positions.append(position)
     return positions
 

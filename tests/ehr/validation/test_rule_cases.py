@@ -1,5 +1,7 @@
 """Rules beyond structure: narratives, references, invariants."""
 
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -166,6 +168,62 @@ TAKEN: dict[str, Resource] = {
 }
 
 REFUSED: dict[str, tuple[Resource, str]] = {
+    "sdf-8a": (
+        {
+            "resourceType": "StructureDefinition",
+            "url": "http://a.org/x",
+            "name": "X",
+            "status": "draft",
+            "kind": "resource",
+            "abstract": False,
+            "type": "Patient",
+            "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
+            "derivation": "constraint",
+            "differential": {
+                "element": [{"id": "Patient", "path": "Patient"}, {"id": "Person.name", "path": "Person.name"}]
+            },
+        },
+        "StructureDefinition.differential",
+    ),
+    "sdf-8": (
+        {
+            "resourceType": "StructureDefinition",
+            "url": "http://a.org/x",
+            "name": "X",
+            "status": "draft",
+            "kind": "resource",
+            "abstract": False,
+            "type": "Patient",
+            "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Patient",
+            "derivation": "constraint",
+            "snapshot": {"element": [{"id": "Person", "path": "Person"}]},
+        },
+        "StructureDefinition.snapshot",
+    ),
+    "ig-1": (
+        {
+            "resourceType": "ImplementationGuide",
+            "url": "http://a.org/x",
+            "name": "X",
+            "status": "draft",
+            "packageId": "a.b",
+            "fhirVersion": ["4.0.1"],
+            "definition": {"resource": [{"reference": {"reference": "Patient/1"}, "groupingId": "g"}]},
+        },
+        "ImplementationGuide.definition",
+    ),
+    "ig-2": (
+        {
+            "resourceType": "ImplementationGuide",
+            "url": "http://a.org/x",
+            "name": "X",
+            "status": "draft",
+            "packageId": "a.b",
+            "fhirVersion": ["4.0.1"],
+            "definition": {"resource": [{"reference": {"reference": "Patient/1"}, "fhirVersion": ["1.0.2"]}]},
+        },
+        "ImplementationGuide",
+    ),
     "entry without fullUrl": (
         {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": patient(active=True)}]},
         "Bundle.entry[0].fullUrl",
@@ -519,3 +577,29 @@ def test_every_invariant_of_severity_error_is_held(resource_type: str) -> None:
             continue
         stated = {c.key for c in element.constraints if c.severity == "error"}
         assert stated - held <= HELD_ELSEWHERE.keys()
+
+
+LARGE = {
+    "components": observation(
+        code={"coding": [{"system": "http://a.org", "code": str(number)} for number in range(5000)]},
+        valueString="x",
+        component=[{"code": {"coding": [{"code": str(number)}]}} for number in range(5000)],
+    ),
+    "contained": patient(
+        contained=[{"resourceType": "Practitioner", "id": str(number)} for number in range(5000)],
+        generalPractitioner=[{"reference": f"#{number}"} for number in range(5000)],
+    ),
+    "base64": {"resourceType": "Binary", "contentType": "image/png", "data": "QUJD" * 2_000_000},
+    "code": patient(maritalStatus={"coding": [{"code": "a " * 1_000_000 + "a"}]}),
+}
+
+
+@pytest.mark.parametrize("resource", LARGE.values(), ids=LARGE.keys())
+def test_cost_grows_with_size_only(resource: Resource) -> None:
+    tracemalloc.start()
+    started = time.process_time()
+    assert check(resource) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert time.process_time() - started < 5
+    assert peak < 64 << 20
