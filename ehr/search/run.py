@@ -126,8 +126,9 @@ async def search(
         Unavailable: the database is away or too slow.
     """
     request = _Request(store, scope, query, note, now_us())
+    self_query = page.self_query(query.pairs)
     binding = "\x1f".join(
-        (scope.actor, scope.organisation or "", scope.purpose_of_use, query.resource_type, page.self_query(query.pairs))
+        (scope.actor, scope.organisation or "", scope.purpose_of_use, query.resource_type, self_query)
     )
     position = page.unseal(link_key, binding, cursor, request.at_us) if cursor is not None else None
     with database_errors():
@@ -141,7 +142,7 @@ async def search(
         [_shortened(query, extra, included=True) for extra in found.includes],
         found.total,
         following,
-        page.self_query(query.pairs),
+        self_query,
         query.issues,
     )
 

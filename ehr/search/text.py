@@ -2,6 +2,7 @@
 
 import re
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\([\\,$|])")
 
 
@@ -31,4 +32,4 @@ def unescape(text: str) -> str:
 
 def usable(text: str) -> bool:
     """Whether the text can be compared at all: no NUL, no lone surrogate."""
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return "\x00" not in text and (text.isascii() or not _SURROGATE.search(text))
