@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ehr import json_text
+from ehr.bundle_links import plain
 from ehr.definitions import is_resource_type
 from ehr.errors import Invalid, Issue, PreconditionFailed
 from ehr.search import SearchQuery, parse
@@ -25,7 +27,8 @@ class BundleEntry:
     method: str
     url: str
     full_url: str | None
-    resource: dict[str, Any] | None
+    resource: bytes | None = None
+    """Minified JSON"""
     resource_type: str = ""
     resource_id: str | None = None
     condition: SearchQuery | None = None
@@ -42,8 +45,30 @@ def invalid(place: int, text: str, element: str = "request") -> Invalid:
     return Invalid(Issue("error", "invalid", text, f"Bundle.entry[{place}].{element}"))
 
 
-def read_entry(place: int, entry: Any, *, base_url: str | None, now: datetime) -> BundleEntry:
-    """Read one entry.
+def split(data: bytes) -> tuple[dict[str, Any], list[bytes | None]]:
+    """The Bundle without its resources (null in their place), and each entry's resource as minified bytes.
+
+    The resources themselves are parsed, and refused where they are malformed, when they are written.
+
+    Raises:
+        Malformed: no JSON, or not usable outside the resources.
+    """
+    try:
+        text = json_text.minify(data)
+        resources = json_text.entry_resources(text)
+    except (ValueError, RecursionError):
+        return json_text.parse(data), []
+    pieces, position = [], 0
+    for resource in resources:
+        if resource is not None:
+            start = text.index(resource, position)
+            pieces += [text[position:start], b"null"]
+            position = start + len(resource)
+    return json_text.parse(b"".join([*pieces, text[position:]])), resources
+
+
+def read_entry(place: int, entry: Any, resource: bytes | None, *, base_url: str | None, now: datetime) -> BundleEntry:
+    """Read one entry; `resource` is its resource's bytes.
 
     Raises:
         Invalid: the entry has no usable request.
@@ -57,14 +82,14 @@ def read_entry(place: int, entry: Any, *, base_url: str | None, now: datetime) -
     if method not in METHODS:
         raise invalid(place, "This method is not offered in a Bundle.", "request.method")
     url = _relative(request["url"], base_url)
-    full_url, resource = entry.get("fullUrl"), entry.get("resource")
-    read = BundleEntry(place, method, url, full_url if isinstance(full_url, str) else None, None)
+    full_url = entry.get("fullUrl")
+    read = BundleEntry(place, method, url, full_url if isinstance(full_url, str) else None)
     if method in {"GET", "HEAD"}:
         return read
     if method != "DELETE":
-        if not isinstance(resource, dict):
+        if resource is None or not resource.startswith(b"{"):
             raise invalid(place, "There is no resource to write.", "resource")
-        read.resource = resource
+        read.resource = plain(resource)
     _read_address(read, request, base_url, now)
     return read
 
@@ -77,7 +102,9 @@ def _relative(url: str, base_url: str | None) -> str:
 
 def _read_address(read: BundleEntry, request: dict[str, Any], base_url: str | None, now: datetime) -> None:
     parts = urlsplit(read.url)
-    path = [unquote(part) for part in parts.path.split("/")]
+    path = parts.path.split("/")
+    if "%" in parts.path:
+        path = [unquote(part) for part in path]
     read.resource_type = path[0]
     if not is_resource_type(path[0]) or len(path) > 2 or parts.scheme:
         raise invalid(read.place, "The URL names no resource type of FHIR R4.", "request.url")

@@ -1,31 +1,38 @@
 """References and links inside the resources of a transaction, rewritten once the server knows the ids.
 
-https://hl7.org/fhir/R4/http.html#trules ("If any resource identities change during the processing ..."),
-https://hl7.org/fhir/R4/bundle.html#references
+Resources stay bytes: in valid JSON a member's name followed by a colon stands nowhere but where it is meant, since
+quotes inside strings are escaped. https://hl7.org/fhir/R4/http.html#trules ("If any resource identities change during
+the processing ..."), https://hl7.org/fhir/R4/bundle.html#references
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from ehr import json_text
 
 # elements of type uri, url, oid, uuid and canonical, and Reference.reference; names that R4 also gives to plain
 # strings only where an address is meant
 _LINK_NAMES = frozenset(
-    (  # noqa: SIM905 - eighty lines of one word each would hide the rest
-        "address answerValueSet authority authorizationUrl base baseDefinition capabilities compartment "
-        "contentReference defaultValueCanonical defaultValueOid defaultValueUri defaultValueUrl defaultValueUuid "
-        "definition definitionCanonical definitionUri derivedFrom derivedFromUri detail endpoint eventUri "
-        "exampleCanonical fixedCanonical fixedOid fixedUri fixedUrl fixedUuid fullUrl graph identifier "
-        "implementationGuide implicitRules import imports inputProfile instantiates instantiatesCanonical "
-        "instantiatesUri issuer jurisdiction library link location measure message moduleCanonical moduleUri nameUrl "
-        "onlineInformation outputProfile parent partOf patternCanonical patternOid patternUri patternUrl patternUuid "
-        "policy profile property protocol questionnaire reference relativePath rendering replaces resource source "
-        "sourceCanonical sourceUri supplements supportedProfile system target targetCanonical targetProfile targetUri "
-        "transform uri url valueCanonical valueOid valueSet valueUri valueUrl valueUuid workflow"
+    (
+        b"address answerValueSet authority authorizationUrl base baseDefinition capabilities compartment "
+        b"contentReference defaultValueCanonical defaultValueOid defaultValueUri defaultValueUrl defaultValueUuid "
+        b"definition definitionCanonical definitionUri derivedFrom derivedFromUri detail endpoint eventUri "
+        b"exampleCanonical fixedCanonical fixedOid fixedUri fixedUrl fixedUuid fullUrl graph identifier "
+        b"implementationGuide implicitRules import imports inputProfile instantiates instantiatesCanonical "
+        b"instantiatesUri issuer jurisdiction library link location measure message moduleCanonical moduleUri nameUrl "
+        b"onlineInformation outputProfile parent partOf patternCanonical patternOid patternUri patternUrl patternUuid "
+        b"policy profile property protocol questionnaire reference relativePath rendering replaces resource source "
+        b"sourceCanonical sourceUri supplements supportedProfile system target targetCanonical targetProfile targetUri "
+        b"transform uri url valueCanonical valueOid valueSet valueUri valueUrl valueUuid workflow"
     ).split()
 )
-_NARRATIVE_LINK = re.compile(r"""(\b(?:href|src)\s*=\s*)(["'])([^"']+)\2""")
-_CONDITIONAL = re.compile(r"[A-Z][A-Za-z]+\?.")
+_CONDITIONAL = re.compile(rb'"reference":"([A-Z][A-Za-z]+\?(?:[^"\\]|\\.)+)"')
+_ARRAY = re.compile(rb'"([A-Za-z]+)":\[("[^\[\]{}]*")\]')
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+_DIV = re.compile(rb'"div":"((?:[^"\\]|\\.)*)"')
+_NARRATIVE_LINK = re.compile(rb"""(\b(?:href|src)\s*=\s*(?:\\"|'))([^"'\\]+)""")
 _RESTFUL = re.compile(r"(?P<base>https?://.+/)(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/.+)?")
 
 
@@ -35,19 +42,22 @@ def base_of(full_url: str) -> str | None:
     return found["base"] if found else None
 
 
-def conditional_references(value: Any) -> Iterator[str]:
-    """Every `Type?criteria` in a Reference.reference of the resource, contained ones included."""
-    if type(value) is dict:
-        for name, inner in value.items():
-            if name == "reference" and type(inner) is str:
-                if _CONDITIONAL.match(inner):
-                    yield inner
-            elif type(inner) in {dict, list}:
-                yield from conditional_references(inner)
-    elif type(value) is list:
-        for inner in value:
-            if type(inner) in {dict, list}:
-                yield from conditional_references(inner)
+def plain(resource: bytes) -> bytes:
+    """The minified resource in the spelling that the rewriter reads: slashes and letters without escapes."""
+    if b"\\/" in resource or b"\\u00" in resource:
+        return json_text.encode(json_text.parse(resource))
+    return resource
+
+
+def conditional_references(resource: bytes) -> set[str]:
+    """Every `Type?criteria` in a Reference.reference of the minified resource, contained ones included."""
+    if b"?" not in resource:
+        return set()
+    return {_decoded(found) for found in _CONDITIONAL.findall(resource)}
+
+
+def _decoded(text: bytes) -> str:
+    return msgspec.json.decode(b'"' + text + b'"', type=str) if b"\\" in text else text.decode()
 
 
 class LinkRewriter:
@@ -56,32 +66,50 @@ class LinkRewriter:
     def __init__(self, addresses: Mapping[str, str]) -> None:
         """Take the map from full URLs and conditional references to `Type/id`."""
         self._addresses = addresses
+        self._schemes = {link.partition(":")[0] for link in addresses if ":" in link and "?" not in link}
+        self._links = {relative: self._pattern(relative=relative) for relative in (False, True)} if addresses else {}
 
-    def rewrite(self, resource: dict[str, Any], base: str | None) -> None:
-        """Rewrite one resource in place; `base` makes its relative references absolute for the comparison."""
-        self._object(resource, base)
+    def rewrite(self, resource: bytes, base: str | None) -> bytes:
+        """The minified resource with its links rewritten; `base` makes relative references absolute to compare them."""
+        if not self._addresses:
+            return resource
+        resource = self._links[base is not None].sub(lambda found: self._member(found, base), resource)
+        if any(f'["{scheme}:'.encode() in resource for scheme in self._schemes):
+            resource = _ARRAY.sub(lambda found: self._members(found, base), resource)
+        if b'"div":"' in resource and (b"href" in resource or b"src" in resource):
+            resource = _DIV.sub(lambda found: self._narrative(found, base), resource)
+        return resource
 
-    def _object(self, value: dict[str, Any], base: str | None) -> None:
-        for name, inner in value.items():
-            kind = type(inner)
-            if kind is str:
-                if name in _LINK_NAMES:
-                    found = self._address(inner, base)
-                    if found is not None:
-                        value[name] = found
-                elif name == "div":
-                    value[name] = _NARRATIVE_LINK.sub(lambda link: self._narrative(link, base), inner)
-            elif kind is dict:
-                self._object(inner, base)
-            elif kind is list:
-                self._list(name, inner, base)
+    def _pattern(self, *, relative: bool) -> re.Pattern[bytes]:
+        """Members whose values can be links of this bundle."""
+        starts = [rf"{re.escape(scheme)}:" for scheme in sorted(self._schemes)]
+        starts += [r"[A-Z][A-Za-z]+\?"] if any("?" in link for link in self._addresses) else []
+        starts += [r"[A-Z][A-Za-z]+/"] if relative else []
+        if not starts:
+            return re.compile(rb"(?!)")
+        return re.compile(rf'":"((?:{"|".join(starts)})(?:[^"\\]|\\.)*)"'.encode())
 
-    def _list(self, name: str, values: list[Any], base: str | None) -> None:
-        for place, inner in enumerate(values):
-            if type(inner) is dict:
-                self._object(inner, base)
-            elif type(inner) is str and name in _LINK_NAMES:
-                values[place] = self._address(inner, base) or inner
+    def _member(self, found: re.Match[bytes], base: str | None) -> bytes:
+        name = found.string[found.string.rfind(b'"', 0, found.start()) + 1 : found.start()]
+        address = self._address(_decoded(found[1]), base) if name in _LINK_NAMES else None
+        return found[0] if address is None else b'":"%s"' % address.encode()
+
+    def _members(self, found: re.Match[bytes], base: str | None) -> bytes:
+        if found[1] not in _LINK_NAMES:
+            return found[0]
+
+        def one(value: re.Match[bytes]) -> bytes:
+            address = self._address(_decoded(value[1]), base)
+            return value[0] if address is None else b'"%s"' % address.encode()
+
+        return b'"%s":[%s]' % (found[1], _STRING.sub(one, found[2]))
+
+    def _narrative(self, found: re.Match[bytes], base: str | None) -> bytes:
+        def one(link: re.Match[bytes]) -> bytes:
+            address = self._address(link[2].decode(), base)
+            return link[0] if address is None else link[1] + address.encode()
+
+        return b'"div":"%s"' % _NARRATIVE_LINK.sub(one, found[1])
 
     def _address(self, link: str, base: str | None) -> str | None:
         found = self._addresses.get(link)
@@ -92,6 +120,7 @@ class LinkRewriter:
             return f"{self._addresses[target]}#{fragment}"
         return self._addresses.get(base + link) if base is not None else None
 
-    def _narrative(self, link: re.Match[str], base: str | None) -> str:
-        found = self._address(link[3], base)
-        return link[0] if found is None else f"{link[1]}{link[2]}{found}{link[2]}"
+
+def link_names() -> Iterable[str]:
+    """Names of the members that are links."""
+    return (name.decode() for name in _LINK_NAMES)

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from ehr import json_text
 from ehr.audit_note import AuditNote
-from ehr.bundle_entries import METHODS, BundleEntry, invalid, read_entry
+from ehr.bundle_entries import METHODS, BundleEntry, invalid, read_entry, split
 from ehr.bundle_links import LinkRewriter, base_of, conditional_references
 from ehr.errors import Conflict, Invalid, Issue, KanglianError, MultipleMatches, StaleScope, Unavailable
 from ehr.scopes import WriteScope
@@ -23,6 +23,8 @@ from ehr.store.operations import Method, OrderKey, PatientMerge, Settlement, Wri
 
 Fetch = Callable[[str, str], Awaitable[Any]]
 """Answers a GET or HEAD entry: (method, relative URL) to whatever the caller renders."""
+_Entry = tuple[Any, bytes | None]
+"""An entry without its resource, and the resource's bytes"""
 _METHODS: dict[str, Method] = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 _MOST_ENTRIES = 20_000
 _ATTEMPTS = 3
@@ -69,7 +71,7 @@ async def run(
     *,
     fetch: Fetch | None = None,
     base_url: str | None = None,
-    order_keys: Callable[[dict[str, Any]], OrderKey | None] | None = None,
+    order_keys: Sequence[OrderKey | None] | None = None,
     settlements: Sequence[Settlement] = (),
     merges: Sequence[PatientMerge] = (),
 ) -> list[EntryResult]:
@@ -78,11 +80,11 @@ async def run(
     Args:
         store: The record.
         scope: Whose rows may be written; `scope.read` bounds what conditions match.
-        bundle: Bytes or parsed (decimals as Decimal; rewritten in place).
+        bundle: Bytes, or parsed (decimals as Decimal).
         note: For the audit rows.
         fetch: Answers GET and HEAD entries after the writes; without it they are refused.
         base_url: The server's own address: absolute URLs below it are relative ones.
-        order_keys: For feeds: the place of each resource's message among all messages (DESIGN 4.7).
+        order_keys: For feeds: the place of each entry's message among all messages (DESIGN 4.7).
         settlements: Inbox rows settled with a transaction.
         merges: A40 merges done with a transaction.
 
@@ -92,10 +94,13 @@ async def run(
         Unavailable: the database is down, full or too slow.
     """
     try:
-        parsed = bundle if isinstance(bundle, dict) else json_text.parse(bundle)
-        entries = _entries_of(parsed)
+        try:
+            outside, resources = split(json_text.encode(bundle) if isinstance(bundle, dict) else bundle)
+        except KanglianError as error:
+            raise _Refused(error) from error
+        entries = _entries_of(outside, resources)
         runner = _Run(store, scope, note, fetch, base_url, order_keys)
-        if parsed["type"] == "transaction":
+        if outside["type"] == "transaction":
             return await runner.transaction(entries, settlements, merges)
     except _Refused as refused:
         await store.record(note, 4)
@@ -109,13 +114,14 @@ class _Refused(Exception):
         self.error = error
 
 
-def _entries_of(bundle: dict[str, Any]) -> list[Any]:
+def _entries_of(bundle: dict[str, Any], resources: list[bytes | None]) -> list[_Entry]:
     entries = bundle.get("entry", [])
     if bundle.get("resourceType") != "Bundle" or bundle.get("type") not in {"batch", "transaction"}:
         raise _Refused(Invalid(Issue("error", "invalid", "Send a Bundle of type batch or transaction.", "Bundle.type")))
-    if not isinstance(entries, list) or len(entries) > _MOST_ENTRIES:
-        raise _Refused(Invalid(Issue("error", "invalid", f"At most {_MOST_ENTRIES} entries.", "Bundle.entry")))
-    return entries
+    if not isinstance(entries, list) or len(entries) != len(resources) or len(entries) > _MOST_ENTRIES:
+        text = f"Bundle.entry is a list of at most {_MOST_ENTRIES} objects."
+        raise _Refused(Invalid(Issue("error", "invalid", text, "Bundle.entry")))
+    return list(zip(entries, resources, strict=True))
 
 
 @dataclass(slots=True)
@@ -125,22 +131,22 @@ class _Run:
     note: AuditNote
     fetch: Fetch | None
     base_url: str | None
-    order_keys: Callable[[dict[str, Any]], OrderKey | None] | None
+    order_keys: Sequence[OrderKey | None] | None
 
-    async def batch(self, entries: list[Any]) -> list[EntryResult]:
+    async def batch(self, entries: list[_Entry]) -> list[EntryResult]:
         """Each entry for itself."""
         gate = asyncio.Semaphore(_WIDEST_BATCH)
         now = datetime.now(UTC)
 
-        async def one(place: int, entry: Any) -> EntryResult:
+        async def one(place: int, entry: _Entry) -> EntryResult:
             async with gate:
                 return await self._batch_entry(place, entry, now)
 
         return list(await asyncio.gather(*(one(place, entry) for place, entry in enumerate(entries))))
 
-    async def _batch_entry(self, place: int, entry: Any, now: datetime) -> EntryResult:
+    async def _batch_entry(self, place: int, entry: _Entry, now: datetime) -> EntryResult:
         try:
-            read = read_entry(place, entry, base_url=self.base_url, now=now)
+            read = read_entry(place, *entry, base_url=self.base_url, now=now)
         except KanglianError as error:
             await self.store.record(self.note, 4)
             return EntryResult("", error=error)
@@ -156,7 +162,7 @@ class _Run:
             return EntryResult(method, error=error)
 
     async def transaction(
-        self, entries: list[Any], settlements: Sequence[Settlement], merges: Sequence[PatientMerge]
+        self, entries: list[_Entry], settlements: Sequence[Settlement], merges: Sequence[PatientMerge]
     ) -> list[EntryResult]:
         """All or nothing; GET entries see what was written."""
         read = self._read_all(entries)
@@ -176,13 +182,13 @@ class _Run:
                     results[each.place].error = error  # the writes are durable: the entry alone says what failed
         return results
 
-    def _read_all(self, entries: list[Any]) -> list[BundleEntry]:
+    def _read_all(self, entries: list[_Entry]) -> list[BundleEntry]:
         now = datetime.now(UTC)
         read: list[BundleEntry] = []
         issues: list[Issue] = []
         for place, entry in enumerate(entries):
             try:
-                read.append(read_entry(place, entry, base_url=self.base_url, now=now))
+                read.append(read_entry(place, *entry, base_url=self.base_url, now=now))
             except KanglianError as error:
                 issues += error.issues
         if issues:
@@ -192,17 +198,14 @@ class _Run:
     async def _write(
         self, writes: list[BundleEntry], settlements: Sequence[Settlement], merges: Sequence[PatientMerge]
     ) -> list[WriteOutcome]:
-        sent = json_text.encode([each.resource for each in writes]) if any(each.condition for each in writes) else b""
+        is_conditional = any(each.condition is not None for each in writes)
         for attempt in range(_ATTEMPTS):
-            if attempt:
-                for each, resource in zip(writes, json_text.parse_value(sent), strict=True):
-                    each.resource = resource
             operations = await self._resolve(writes)
             try:
                 return await self.store.write(self.scope, operations, self.note, settlements=settlements, merges=merges)
             except Conflict:
                 # a condition found something else inside the transaction than when it was resolved
-                if attempt + 1 == _ATTEMPTS or not sent:
+                if attempt + 1 == _ATTEMPTS or not is_conditional:
                     raise
         raise AssertionError  # the loop returns or raises
 
@@ -210,7 +213,7 @@ class _Run:
         """Ids for every entry, then every link to them rewritten."""
         operations = [self._operation(each) for each in writes]
         conditional = [place for place, each in enumerate(writes) if each.condition is not None]
-        references = sorted({link for each in writes for link in conditional_references(each.resource)})
+        references = sorted({link for each in writes for link in conditional_references(each.resource or b"")})
         queries = [writes[place].condition for place in conditional] + [self._query(link) for link in references]
         matches = await self.store.match(self.scope, [query for query in queries if query is not None])
         for place, found in zip(conditional, matches[: len(conditional)], strict=True):
@@ -220,11 +223,11 @@ class _Run:
             if len(found) != 1:
                 raise _Refused(_unresolved(link, found))
             addresses[link] = f"{link.partition('?')[0]}/{found[0]}"
-        if addresses:
-            rewriter = LinkRewriter(addresses)
-            for each in writes:
-                if each.resource is not None:
-                    rewriter.rewrite(each.resource, base_of(each.full_url) if each.full_url else None)
+        rewriter = LinkRewriter(addresses)
+        for each, operation in zip(writes, operations, strict=True):
+            if each.resource is not None:
+                base = base_of(each.full_url) if each.full_url else None
+                operation.body = rewriter.rewrite(each.resource, base)
         return operations
 
     def _query(self, link: str) -> SearchQuery:
@@ -239,11 +242,11 @@ class _Run:
             _METHODS[each.method],
             each.resource_type,
             each.resource_id or (str(uuid.uuid4()) if each.method == "POST" else None),
-            resource=each.resource,
+            body=each.resource,
             if_match=each.if_match,
             condition=each.condition,
             place=each.expression,
-            order_key=None if self.order_keys is None or each.resource is None else self.order_keys(each.resource),
+            order_key=None if self.order_keys is None else self.order_keys[each.place],
         )
 
     async def _fetch(self, each: BundleEntry) -> Any:
@@ -260,7 +263,7 @@ def _expect(each: BundleEntry, operation: WriteOperation, found: list[str]) -> N
     operation.expected_id = found[0] if found else ""
     if each.method != "PUT":
         return
-    given = (each.resource or {}).get("id")
+    given = json_text.parse(each.resource or b"{}").get("id")
     if found and given not in {None, found[0]}:
         raise _Refused(invalid(each.place, "The body's id is not the id that the criteria match.", "resource.id"))
     operation.resource_id = found[0] if found else given

@@ -39,10 +39,11 @@ class LoggedChange:
     body: bytes | None
 
 
+# internal readers see every row (the mark of `row_filter.Everything`)
 _READ = """select c.transaction::text as transaction, c.sequence, c.key, c.version, c.type, c.operation, c.at, r.id,
   r.holder, r.others, r.custodian, r.labels, r.class, r.version as current_version, r.deleted, r.body, r.dictionary
 from change_log c join resource r on r.key = c.key
-where (c.transaction, c.sequence) > ($1::text::xid8, $2::bigint)
+where (r.key is not null) and (c.transaction, c.sequence) > ($1::text::xid8, $2::bigint)
   and c.transaction < pg_snapshot_xmin(pg_current_snapshot())
 order by c.transaction, c.sequence limit $3"""
 

@@ -31,10 +31,11 @@ from ehr.store.write_rows import AuditLine, WaveRows, holders_of, write_wave
 _MOST_OPERATIONS = 256
 _ATTEMPTS_ALONE = 4
 
+# the writer sees every row in place (the mark of `row_filter.Everything`): what callers learn of it, planning decides
 _LOCKED = """select r.*, s.epoch as epoch_now, s.highest_class as highest_now from policy_state s left join (
   select key, id, type, version, last_version, deleted, last_updated, holder, others, custodian, labels, class, body,
     dictionary, order_key
-  from resource where key = any($1::bigint[]) order by key for update
+  from resource w where w.key = any($1::bigint[]) and (w.key is not null) order by w.key for update
 ) r on true"""
 
 

@@ -6,9 +6,9 @@ import pytest
 from record_fixtures import NOTE, clinician, loader, read_scope
 
 from ehr import transaction
-from ehr.bundle_links import _LINK_NAMES
+from ehr.bundle_links import LinkRewriter, link_names, plain
 from ehr.definitions import structure
-from ehr.errors import Invalid, KanglianError, MultipleMatches, NotFound, PreconditionFailed
+from ehr.errors import Invalid, KanglianError, Malformed, MultipleMatches, NotFound, PreconditionFailed
 from ehr.indexing import Extractor
 from ehr.search import matcher
 from ehr.store import Store
@@ -220,6 +220,40 @@ async def test_a_hidden_match_is_no_match(standard: Store) -> None:
     assert b"72.50" in (result.outcome.body or b"")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"resourceType":"Bundle","type":"transaction","entry":[5]}',
+        b'{"resourceType":"Bundle","type":"transaction","entry":{}}',
+        b'{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"POST","url":"Patient"},"resource":{',
+        b'{"resourceType":"Bundle","type":"transaction","type":"batch","entry":[]}',
+        b'{"resourceType":"Bundle","type":"batch","entry":[],"entry":[{"request":{"method":"GET","url":"Patient"}}]}',
+        b'{"resourceType":"Bundle","type":"searchset"}',
+        b'{"resourceType":"Patient"}',
+        b"[]",
+    ],
+)
+async def test_what_is_no_bundle_is_refused(standard: Store, data: bytes) -> None:
+    with pytest.raises((Invalid, Malformed)):
+        await transaction.run(standard, loader(), data, NOTE)
+
+
+async def test_a_resource_with_a_key_twice_is_refused(standard: Store) -> None:
+    data = bundle(entry("POST", "Patient", patient(active=True))).replace(b'"active"', b'"active":false,"active"')
+    with pytest.raises(Malformed):
+        await transaction.run(standard, loader(), data, NOTE)
+
+
+def test_escaped_links_are_read_as_they_are_meant() -> None:
+    rewriter = LinkRewriter({"http://a/fhir/Patient/1": "Patient/2", "urn:uuid:1": "Patient/3"})
+    resource = plain(rb'{"subject":{"reference":"http:\/\/a\/fhir\/Patient\/1"},"instantiatesUri":["urn:uuid:1","x"]}')
+    rewritten = rewriter.rewrite(resource, None)
+    assert rewritten == b'{"subject":{"reference":"Patient/2"},"instantiatesUri":["Patient/3","x"]}'
+    text = rb'{"note":"\"reference\":\"urn:uuid:1\"","display":"urn:uuid:1"}'
+    assert rewriter.rewrite(text, None) == text
+    assert LinkRewriter({}).rewrite(text, None) == text
+
+
 def test_the_names_of_links_are_those_of_the_definitions() -> None:
     named = {
         "Patient",
@@ -236,4 +270,4 @@ def test_the_names_of_links_are_those_of_the_definitions() -> None:
             name = element.path.rpartition(".")[2]
             kinds = {each.code for each in element.types}
             if kinds <= {"uri", "url", "oid", "uuid", "canonical"} and kinds and name != "type":
-                assert name in _LINK_NAMES
+                assert name in set(link_names())

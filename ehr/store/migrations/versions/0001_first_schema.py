@@ -17,8 +17,8 @@ alter table resource set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_anal
 alter table resource set (autovacuum_vacuum_insert_scale_factor = 0.2, fillfactor = 95)
 alter table job set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 200)
 alter table inbox set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500)
-alter index resource_terms set (fastupdate = off)
-alter index audit_row_holders set (fastupdate = on)
+alter index resource_terms set (fastupdate = on, gin_pending_list_limit = 64)
+alter index audit_row_holders set (fastupdate = on, gin_pending_list_limit = 256)
 insert into policy_state ("only", epoch, highest_class) values (true, 1, 0)
 """
 
