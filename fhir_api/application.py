@@ -33,6 +33,10 @@ from fhir_api.revocations import Revocations
 from fhir_api.services import Services
 from fhir_api.welcome import welcome
 
+_DESCRIPTION = (
+    "The routes beside FHIR. The FHIR interface lies under `/fhir`: its interactions and search parameters are in the "
+    "[CapabilityStatement](/fhir/metadata)."
+)
 _LOG = logging.getLogger(__name__)
 _PUBLIC = frozenset({"/fhir/metadata", "/fhir/.well-known/smart-configuration"})
 
@@ -86,7 +90,12 @@ class Application:
     def _cold_routes(self) -> FastAPI:
         services = self.services
         api = FastAPI(
-            title="Kanglian 康联", version=services.version, lifespan=self._lifespan, redoc_url=None, docs_url="/docs"
+            title="Kanglian 康联",
+            version=services.version,
+            description=_DESCRIPTION,
+            lifespan=self._lifespan,
+            redoc_url=None,
+            docs_url="/docs",
         )
 
         @api.get("/", include_in_schema=False)

@@ -21,6 +21,7 @@ from fhir_api.negotiation import Preferences, preferences
 from fhir_api.services import Services
 
 LIMIT_QUERY_TEXT = 4_096
+LIMIT_DECISIONS = 8
 Result = TypeVar("Result")
 
 
@@ -119,18 +120,19 @@ class FhirRequest:
         return scope
 
     async def decided_anew(self, act: Callable[[], Awaitable[Result]]) -> Result:
-        """Run `act`, which decides and reads; where policies changed in between, check the token and run it again."""
-        try:
-            return await act()
-        except StaleScope:
-            self.audited = False
-            await self.services.consent.refresh()
-            self.session = await self.check_again()
-        try:
-            return await act()
-        except StaleScope as error:
-            self.audited = False
-            raise Unavailable("Policies change too often now; try again.") from error
+        """Run `act`, which decides and reads or writes; where policies changed in between, check the token and repeat.
+
+        What raised StaleScope has shown and written nothing. One repetition is the rule; further ones are for many
+        writers of consents at once.
+        """
+        for _ in range(LIMIT_DECISIONS):
+            try:
+                return await act()
+            except StaleScope:
+                self.audited = False
+                await self.services.consent.refresh()
+                self.session = await self.check_again()
+        raise Unavailable("Policies change too often now; try again.")
 
     def no_parameters(self) -> None:
         """Refuse a query where the interaction takes none: an unknown parameter is never ignored."""

@@ -10,6 +10,7 @@ from urllib.parse import quote_plus, urlencode
 import msgspec
 
 from consent.caller import roles_of
+from ehr.access.state import person_of
 from ehr.errors import BadSearch, Expired, Forbidden, NotFound
 from ehr.indexing import date_range
 from ehr.keys import row_key
@@ -65,6 +66,15 @@ async def _records(request: FhirRequest, question: AuditQuestion) -> list[AuditR
             return await events(connection, question)
 
 
+async def _same_person(request: FhirRequest, patient_id: str, own_id: str) -> bool:
+    """Whether a Patient is the resident's own, be it as another hospital sent it."""
+    if patient_id == own_id:
+        return True
+    with database_errors():
+        found = await person_of(request.services.store.pool, own_id)
+    return found is not None and row_key("Patient", patient_id) in found[1]
+
+
 def _events(records: list[AuditRecord], viewer: _Viewer, only: str | None) -> list[tuple[str, bytes]]:
     found = []
     for record in records:
@@ -115,7 +125,7 @@ async def _search(request: FhirRequest, pairs: list[tuple[str, str]]) -> Answer:
     question = replace(asked.question, limit=asked.question.limit + 1)
     patient_id = asked.patient_id
     if viewer.patient_id is not None:
-        if patient_id not in {None, viewer.patient_id}:
+        if patient_id is not None and not await _same_person(request, patient_id, viewer.patient_id):
             question = replace(question, limit=0)
         patient_id = viewer.patient_id
     if patient_id is not None:

@@ -10,7 +10,11 @@ from typing import Literal
 import msgspec
 
 from ehr import transaction
+from ehr.audit_note import AuditNote
 from ehr.errors import KanglianError, Malformed
+from ehr.scopes import WriteScope
+from ehr.search import SearchQuery
+from ehr.store import PatientMerge, Settlement, WriteOperation, WriteOutcome
 from ehr.store.audit import REFUSED
 from ehr.transaction import EntryResult
 from fhir_api.bundle_text import bundle_text
@@ -49,9 +53,8 @@ async def bundle(request: FhirRequest) -> Answer:
         scope = await request.write_scope()
         request.audited = True
         try:
-            return await transaction.run(
-                request.services.store, scope, data, request.note(), fetch=fetch, base_url=request.fhir_base
-            )
+            store = _DecidedByEntry(request) if kind == "batch" else request.services.store
+            return await transaction.run(store, scope, data, request.note(), fetch=fetch, base_url=request.fhir_base)
         except Malformed:
             request.audited = False  # the store has not seen it
             raise
@@ -61,6 +64,43 @@ async def bundle(request: FhirRequest) -> Answer:
         "batch-response" if kind == "batch" else "transaction-response"
     )
     return Answer(200, bundle_text(answer_kind, [_entry(request, result) for result in results]))
+
+
+class _DecidedByEntry:
+    """The record as a batch writes to it: where policies change between entries, that entry alone is decided anew.
+
+    Entries before it may be durable already, so the batch as a whole is never repeated.
+    """
+
+    def __init__(self, request: FhirRequest) -> None:
+        self._request = request
+        self._store = request.services.store
+
+    async def match(self, scope: WriteScope, queries: Sequence[SearchQuery]) -> list[list[str]]:
+        return await self._store.match(scope, queries)
+
+    async def record(self, note: AuditNote, outcome: int = 0, holders: Sequence[int] = ()) -> None:
+        await self._store.record(note, outcome, holders)
+
+    async def write(
+        self,
+        scope: WriteScope,
+        operations: Sequence[WriteOperation],
+        note: AuditNote,
+        *,
+        atomic: bool = True,
+        settlements: Sequence[Settlement] = (),
+        merges: Sequence[PatientMerge] = (),
+    ) -> list[WriteOutcome]:
+        decided = [scope]
+
+        async def act() -> list[WriteOutcome]:
+            current = decided.pop() if decided else await self._request.write_scope()
+            return await self._store.write(
+                current, operations, note, atomic=atomic, settlements=settlements, merges=merges
+            )
+
+        return await self._request.decided_anew(act)
 
 
 def _kind(data: bytes) -> Literal["batch", "transaction"]:

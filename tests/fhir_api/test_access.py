@@ -296,3 +296,21 @@ def test_policies_that_change_are_decided_anew(people: People) -> None:
         assert people.wang.get(f"/fhir/Patient/{people.patient_id}").status_code == 200
         assert people.wang.get("/fhir/Observation?_count=1").status_code == 200
         assert people.wang.get(f"/fhir/Patient/{people.patient_id}/_history").status_code == 200
+
+
+def test_a_batch_that_changes_policies_runs_each_entry_once(people: People) -> None:
+    loader = people.platform.client(client="loader")
+    entries = []
+    for number in range(20):
+        organisation = {"resourceType": "Organization", "id": f"batch-{number}", "name": "x"}
+        entries.append(entry("PUT", organisation))
+        entries.append(
+            entry(
+                "POST",
+                {"resourceType": "Patient", "identifier": [{"value": "once-in-a-batch"}, {"value": str(number)}]},
+            )
+        )
+    answer = loader.post("/fhir", json={"resourceType": "Bundle", "type": "batch", "entry": entries}, headers=FHIR)
+    assert answer.status_code == 200, answer.text
+    assert {each["response"]["status"] for each in answer.json()["entry"]} == {"201"}
+    assert loader.get("/fhir/Patient?identifier=once-in-a-batch&_summary=count").json()["total"] == 20

@@ -51,7 +51,7 @@ class ForeignIssuer:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}/realm"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def token(self, kind: str = "JWT", kid: str | None = None, **claims: Any) -> str:
         now = int(time.time())
