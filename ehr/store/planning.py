@@ -33,6 +33,8 @@ class Plan:
     last_version: int = 0
     replaces: bool = False
     """A row is in place: it moves to history when `place` is "current"."""
+    holders: frozenset[int] = frozenset()
+    """Whom the row in place is about: the answer shows or replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,11 @@ def plan(meeting: Meeting) -> Plan:
         PreconditionFailed: If-Match names another version.
         Conflict: the id's key is taken by another id.
     """
-    method = meeting.prepared.operation.method
-    if method == "create":
-        return _plan_create(meeting)
-    return _plan_update(meeting) if method == "update" else _plan_delete(meeting)
+    planned = _PLANNERS[meeting.prepared.operation.method](meeting)
+    if meeting.current is not None:
+        touched = (meeting.current["holder"], *(meeting.current["others"] or ()))
+        planned.holders = frozenset(holder for holder in touched if holder)
+    return planned
 
 
 def _may_touch(meeting: Meeting) -> bool:
@@ -256,3 +259,6 @@ def _access(scope: WriteScope, current: asyncpg.Record | None) -> RowAccess:
         current["labels"],
         current["class"],
     )
+
+
+_PLANNERS = {"create": _plan_create, "update": _plan_update, "delete": _plan_delete}

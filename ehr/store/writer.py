@@ -313,12 +313,11 @@ def _named(prepared: PreparedOperation, resource_id: str) -> PreparedOperation:
 def _accept(request: WriteRequest, place: int, each: Plan, rows: WaveRows) -> None:
     """Take the plan's rows into the wave, after the projections have said whom they are about."""
     request.outcomes[place] = each.outcome
-    if each.change is not None:
-        holders = holders_of(each.change.access)
-        own = request.scope.own_person_holders
-        if own is not None and not (holders and holders <= own):
-            raise Forbidden("A resident writes about himself only.")
-        request.holders |= holders
+    holders = each.holders if each.change is None else each.holders | holders_of(each.change.access)
+    own = request.scope.own_person_holders
+    if own is not None and not (holders and holders <= own):
+        raise Forbidden("A resident writes about himself only.")
+    request.holders |= holders
     rows.add(each)
 
 

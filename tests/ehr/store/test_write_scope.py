@@ -132,6 +132,19 @@ async def test_conditions_create_once_update_and_delete(store: Store) -> None:
         assert (await refusal(store, loader(), conditional(method, "mrn-1")))[0] is MultipleMatches
 
 
+async def test_the_audit_row_names_whom_a_write_touched(store: Store, connection: asyncpg.Connection) -> None:
+    for name in ("touched-a", "touched-b"):
+        await store.write(loader(), [put(name)], NOTE)
+    for name in ("touched-a", "touched-b"):
+        body = f'{{"resourceType":"Observation","id":"moves","subject":{{"reference":"Patient/{name}"}}}}'
+        await store.write(loader(), [WriteOperation("update", "Observation", "moves", body.encode())], NOTE)
+    newest = "select holders from audit_row order by transaction desc, sequence desc limit 1"
+    assert set(await connection.fetchval(newest)) == {row_key("Patient", name) for name in ("touched-a", "touched-b")}
+    (made,) = await store.write(loader(), [conditional("create", "mrn-audit")], NOTE)
+    await store.write(loader(), [conditional("create", "mrn-audit")], NOTE)
+    assert await connection.fetchval(newest) == [row_key("Patient", made.resource_id)]
+
+
 async def test_conditions_do_not_match_hidden_rows(store: Store) -> None:
     await store.write(feed("county-hospital"), [put("county-hospital.c", ',"identifier":[{"value":"mrn-h"}]')], NOTE)
     (made,) = await store.write(clinician(read_scope(Nothing())), [conditional("create", "mrn-h")], NOTE)
