@@ -1,7 +1,8 @@
 """`_sort`: https://hl7.org/fhir/R4/search.html#sort.
 
-Of several values of a row the lowest counts going up and the highest going down; rows without the value come last both
-ways. Dates, numbers, quantities, `_id` and `_lastUpdated` are sorted by the database, words by opening the bodies.
+Of several values of a row the lowest counts going up and the highest going down, of a range its start (SC-12); rows
+without the value come last both ways. Dates, numbers, quantities, `_id` and `_lastUpdated` are sorted by the database,
+words by opening the bodies.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from decimal import Decimal
 from functools import cmp_to_key
 from typing import Any
 
+from ehr.indexing import MAIN_DATE
 from ehr.keys import parameter_number
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery, SortKey
@@ -106,6 +108,8 @@ def order_of(rendering: Rendering, alias: str, keys: Sequence[SortKey], resource
             expression, sql_type = f"{alias}.last_updated", "bigint"
         elif key.code == "_id":
             expression, sql_type = f"{alias}.id", "text"
+        elif key.kind == "date" and MAIN_DATE.get(resource_type) == key.code:
+            expression, sql_type = f"{alias}.at", "bigint"
         else:
             expression = _indexed(rendering, alias, resource_type, key)
             sql_type = "bigint" if key.kind == "date" else "numeric"
@@ -117,7 +121,7 @@ def order_of(rendering: Rendering, alias: str, keys: Sequence[SortKey], resource
 def _indexed(rendering: Rendering, alias: str, resource_type: str, key: SortKey) -> str:
     index = rendering.alias("o")
     parameter = rendering.add(parameter_number(resource_type, key.code), "integer")
-    extreme = f"max({index}.high)" if key.descending else f"min({index}.low)"
+    extreme = f"{'max' if key.descending else 'min'}({index}.low)"
     return (
         f"(select {extreme} from {_TABLES[key.kind]} {index}"
         f" where {index}.key = {alias}.key and {index}.parameter = {parameter})"

@@ -191,6 +191,18 @@ async def test_kind(store: Store, query: str, expected: str) -> None:
     assert sorted(name.partition("/")[2] for name in found) == sorted(expected.split())
 
 
+async def test_dates_are_ordered_by_their_start(store: Store) -> None:
+    found = [name.partition("/")[2] for name in await ask_all(store, "Observation?code:text=dated&_sort=date&_count=2")]
+    assert found[0] == "d-until"
+    assert set(found[1:3]) == {"d-year", "d-from"}
+    assert found[3:] == ["d-day", "d-moment", "d-after"]
+    down = [name.partition("/")[2] for name in await ask_all(store, "Observation?code:text=dated&_sort=-date&_count=2")]
+    assert down == found[::-1]
+    up = await ask_all(store, "Observation?_sort=value-quantity,date&_count=3")
+    assert [name.partition("/")[2] for name in up][:3] == ["q5.4", "q99.6", up[2].partition("/")[2]]
+    assert [name.partition("/")[2] for name in up][-6:] == found
+
+
 async def test_no_identifying_value_lies_in_the_database_in_the_clear(store: Store) -> None:
     async with store.search_pool.acquire() as connection:
         tables = await connection.fetch(
