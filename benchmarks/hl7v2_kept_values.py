@@ -22,7 +22,7 @@ from typing import Any
 from hospital_adapters.feeds import Feed
 from hospital_adapters.hl7v2.coding import code_maps, known_system
 from hospital_adapters.hl7v2.convert import convert
-from hospital_adapters.hl7v2.parse import Message, parse
+from hospital_adapters.hl7v2.parse import Message, messages_in, parse
 from hospital_adapters.hl7v2.problems import ParseProblem
 
 SEVEN = ("ADT^A01", "ADT^A02", "ADT^A03", "ADT^A04", "ADT^A08", "ADT^A40", "ORU^R01")
@@ -106,7 +106,13 @@ def main() -> None:
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     lost: Counter[str] = Counter()
     for path in sorted(p for folder in chosen.folders for p in folder.rglob("*.hl7")):
-        message = parse(path.read_bytes())
+        _count(path, counts, lost, feed)
+    _print(counts, lost, chosen)
+
+
+def _count(path: Path, counts: dict[tuple[str, str], Counter[str]], lost: Counter[str], feed: Feed) -> None:
+    for content in messages_in(path.read_bytes()):
+        message = parse(content)
         if isinstance(message, ParseProblem):
             counts[(path.parent.name, "unreadable")]["messages"] += 1
             continue
@@ -124,7 +130,6 @@ def main() -> None:
             row["kept"] += strict or haystack.equivalent(text)
             if not strict:
                 lost[f"{place} {text[:24]}"] += 1
-    _print(counts, lost, chosen)
 
 
 def _folder(path: Path) -> str:

@@ -13,7 +13,7 @@ import yaml
 
 from hospital_adapters.feeds import Feed
 from hospital_adapters.hl7v2 import leaves, results, times, walk  # noqa: F401  leaves registers the converters
-from hospital_adapters.hl7v2.draft import STATED, Draft
+from hospital_adapters.hl7v2.draft import DIRECTORY, STATED, Draft
 from hospital_adapters.hl7v2.finish import finished
 from hospital_adapters.hl7v2.loss import LostValue, lost_values
 from hospital_adapters.hl7v2.parse import Message, Segment
@@ -65,11 +65,14 @@ _HANDLERS: Mapping[str, Callable[[Walk, Segment], None]] = {
     "ROL": walk.role,
     "PRT": walk.role,
     "AL1": walk.allergy,
+    "IAM": walk.allergy,
+    "DRG": walk.related_group,
     "DG1": walk.diagnosis,
     "PR1": walk.procedure,
     "GT1": walk.guarantor,
     "IN1": walk.insurance,
     "IN2": walk.insurance_more,
+    "IN3": walk.insurance_more,
     "ACC": walk.stated("ACC[Observation]", (1, 1)),
     "DB1": walk.stated("DB1[Observation]", (3, 1), (5, 1)),
     "PDA": walk.stated("PDA[Observation]", (4, 1)),
@@ -80,7 +83,12 @@ _HANDLERS: Mapping[str, Callable[[Walk, Segment], None]] = {
     "OBX": results.observation,
     "SPM": results.specimen,
     "TQ1": results.timing,
+    "CTI": results.trial,
+    "CTD": walk.contact,
 }
+
+
+_FOCUS = ("Patient/", "Encounter/", "DiagnosticReport/")
 
 
 @lru_cache(maxsize=1)
@@ -117,7 +125,11 @@ def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
             patients.append(state.patient)
         elif segment.name == "MRG" and state.old_patients:
             merged.append((state.old_patients[-1], state.patient))
-    clinical = [reference for reference, weight in draft.weights.items() if weight == STATED]
+    clinical = [
+        reference
+        for reference, weight in draft.weights.items()
+        if weight == STATED and reference.partition("/")[0] not in DIRECTORY
+    ]
     _envelope(draft, envelope, clinical or patients)
     return _conversion(draft, (kind, event), moment, tuple(dict.fromkeys(patients)), tuple(dict.fromkeys(merged)))
 
@@ -171,7 +183,7 @@ def _envelope(draft: Draft, segments: Mapping[str, list[Segment]], targets: list
     for destination in content.get("destination", []):
         destination.setdefault("endpoint", draft.local_uri("endpoint", destination.get("name", "unknown")))
     content.setdefault("eventCoding", _event_coding(message))
-    content["focus"] = [{"reference": target} for target in targets if target.startswith(("Patient/", "Encounter/"))]
+    content["focus"] = [{"reference": target} for target in draft.resources if target.startswith(_FOCUS)]
     keys = (header.peek(3) or "", header.peek(4) or "", header.peek(7) or "", message.control_id)
     added = draft.add({"resourceType": "MessageHeader", **content}, *keys)
     provenance: dict[str, Any] = {}

@@ -9,25 +9,35 @@ from hospital_adapters.hl7v2.times import ordering_time
 _UTC = ZoneInfo("UTC")
 
 
-def finished(value: dict[str, Any]) -> dict[str, Any]:
-    """A copy without empty elements; a period's end before its start is kept as an extension."""
-    result: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            inner: Any = finished(item)
-        elif isinstance(item, list):
-            inner = [finished(part) if isinstance(part, dict) else part for part in item]
-            inner = [part for part in inner if part not in ({}, [], "", None)]
-            if key == "extension":
-                inner = [part for part in inner if len(part) > 1]
-        else:
-            inner = item
-        if inner not in ({}, [], "", None) or inner is False or inner == 0:
-            result[key] = inner
-    start, end = result.get("start"), result.get("end")
-    if isinstance(start, str) and isinstance(end, str) and not _in_order(start, end):
-        result.setdefault("extension", []).append(extension("period-end-as-sent", "DateTime", result.pop("end")))
-    return result
+def finished(resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource without empty elements, changed in place; an end before its start becomes an extension."""
+    empty: list[str] = []
+    for key, item in resource.items():
+        kind = type(item)
+        if kind is dict:
+            if not finished(item):
+                empty.append(key)
+        elif kind is list:
+            resource[key] = items = _finished_list(item, extensions=key == "extension")
+            if not items:
+                empty.append(key)
+        elif item is None or item == "":
+            empty.append(key)
+    for key in empty:
+        del resource[key]
+    if "end" in resource and "start" in resource:
+        start, end = resource["start"], resource["end"]
+        if isinstance(start, str) and isinstance(end, str) and not _in_order(start, end):
+            del resource["end"]
+            resource.setdefault("extension", []).append(extension("period-end-as-sent", "DateTime", end))
+    return resource
+
+
+def _finished_list(items: list[Any], *, extensions: bool) -> list[Any]:
+    if not (items and type(items[0]) is dict):
+        return [item for item in items if item not in ("", None)]
+    least = 2 if extensions else 1  # an extension that has nothing but its URL says nothing
+    return [item for item in items if len(finished(item)) >= least]
 
 
 def _in_order(start: str, end: str) -> bool:

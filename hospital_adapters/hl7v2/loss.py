@@ -45,7 +45,7 @@ def lost_values(message: Message) -> Iterator[LostValue]:
 
 def _lost(segment: Segment, field: int) -> Iterator[LostValue]:
     for repetition, node in enumerate(segment.repetitions(field), 1):
-        if node.read == -1:
+        if node.read == -1 or (node.read == 2 and len(node.parts) == 1 and not node.has_inner):
             continue
         for component, subcomponent, text in node.unread():
             if text.strip():

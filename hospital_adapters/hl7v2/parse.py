@@ -18,6 +18,7 @@ from hospital_adapters.hl7v2.problems import (
 )
 
 _WRAPPERS = ("FHS", "BHS", "BTS", "FTS")
+_MESSAGE_START = re.compile(rb"(?:\A\s*|[\r\n]\s*|\xef\xbb\xbf)(?=MSH[^\w\s])")
 _VERSIONS = ("2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7", "2.8", "2.9")
 NULL = '""'
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
@@ -103,6 +104,11 @@ class Node:
             if self.read >> position & 1:
                 found.read = -1
         return found
+
+    @property
+    def has_inner(self) -> bool:
+        """Whether a part of this node has parts of its own."""
+        return bool(self._inner) and self._inner in self.raw
 
     def unmark(self, position: int) -> None:
         """Take back the mark of a part whose value turned out to have no home."""
@@ -247,6 +253,15 @@ def _declared_character_set(data: bytes) -> str:
     repeated = fields[17].split(repetition) if repetition else [fields[17]]
     names = [name.decode("ascii", "replace").strip() for name in repeated]
     return next((name for name in names if name and codec_of(name)), next(iter(filter(None, names)), ""))
+
+
+def messages_in(data: bytes) -> list[bytes]:
+    """The messages of a batch or file, each from its MSH up to the next; one item where there is only one."""
+    starts = [match.end() for match in _MESSAGE_START.finditer(data)]
+    if len(starts) < 2:
+        return [data]
+    starts[0] = 0
+    return [data[start:end] for start, end in zip(starts, [*starts[1:], len(data)], strict=True)]
 
 
 def parse(data: bytes) -> Message | ParseProblem:

@@ -273,3 +273,9 @@ def timing(walk: Walk, segment: Segment) -> None:
     """TQ1: when and how urgently the order is to be done."""
     if walk.request:
         complete(walk.get(walk.request), walk.fill("TQ1[ServiceRequest]", segment))
+
+
+def trial(walk: Walk, segment: Segment) -> None:
+    """CTI: the clinical trial in which the report was made."""
+    if walk.report:
+        complete(walk.get(walk.report), walk.fill("CTI[DiagnosticReport]", segment))

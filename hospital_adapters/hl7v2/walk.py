@@ -156,6 +156,24 @@ def visit_more(walk: Walk, segment: Segment) -> None:
         complete(walk.get(walk.encounter), walk.fill("PV2[Encounter]", segment))
 
 
+def related_group(walk: Walk, segment: Segment) -> None:
+    """DRG: the diagnosis related group of the visit."""
+    if walk.encounter:
+        complete(walk.get(walk.encounter), walk.fill("DRG[Encounter]", segment))
+
+
+def contact(walk: Walk, segment: Segment) -> None:
+    """CTD: whom to ask about what the segment before it is about."""
+    content = walk.fill("CTD[PractitionerRole]", segment)
+    if not content:
+        return
+    last = walk.last
+    keys = identity.text_keys(segment, (7, 1), (2, 1), (2, 2), (5, 1), (5, 4), (5, 12))
+    reference = {"reference": walk.add("PractitionerRole", content, "contact", *walk.person, *keys)}
+    walk.last = last
+    walk.get(last).setdefault("extension", []).append(extension("participant", "Reference", reference))
+
+
 def restriction(walk: Walk, segment: Segment) -> None:
     """ARV: an access restriction said of the patient, or of the visit once PV1 was read."""
     content = walk.fill("ARV[restriction]", segment)
@@ -197,8 +215,8 @@ def _take_part(walk: Walk, target: str, reference: Resource) -> None:
 
 
 def allergy(walk: Walk, segment: Segment) -> None:
-    """AL1: an allergy."""
-    content = walk.fill("AL1[AllergyIntolerance]", segment)
+    """AL1, IAM: an allergy."""
+    content = walk.fill(f"{segment.name}[AllergyIntolerance]", segment)
     for reaction in content.get("reaction", []):
         unknown = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
         reaction.setdefault("manifestation", [{"extension": [unknown]}])
@@ -287,9 +305,9 @@ def _payor(walk: Walk, segment: Segment) -> Resource:
 
 
 def insurance_more(walk: Walk, segment: Segment) -> None:
-    """IN2: more about the insurance before it."""
+    """IN2, IN3: more about the insurance before it."""
     if walk.coverage:
-        complete(walk.get(walk.coverage), walk.fill("IN2[Coverage]", segment))
+        complete(walk.get(walk.coverage), walk.fill(f"{segment.name}[Coverage]", segment))
 
 
 def stated(table: str, *places: tuple[int, int]) -> Callable[[Walk, Segment], None]:

@@ -1,3 +1,4 @@
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -211,3 +212,30 @@ def test_every_extension_in_a_rule_is_listed() -> None:
         tables.SegmentTable({"fields": {1: "NOPE -> name"}}, "ZZZ[Patient]")
     with pytest.raises(tables.RuleError, match="not 'converter"):
         tables.SegmentTable({"fields": {1: "ST name"}}, "ZZZ[Patient]")
+
+
+def test_the_end_is_the_same_in_every_order(converted: Convert) -> None:
+    messages = [
+        converted("ADT^A01", "EVN|A01|202406010800", PID, PV1, control="1"),
+        converted("ADT^A08", "EVN|A08|202406010900", PID.replace("Ming", "Mingming"), PV1, control="2"),
+        converted("ADT^A03", "EVN|A03|202406030900", PID, PV1, control="3"),
+        converted("ORU^R01", PID.replace("Ming", "M."), PV1, OBR, "OBX|1|NM|GLU||5||||||F", header="20240701"),
+        converted("ADT^A40", "EVN|A40|202407020900", PID, "MRG|6^^^A&1.2.3&ISO^MR", control="5"),
+    ]
+    ends = []
+    for order in permutations(messages):
+        record: dict[str, tuple[Any, Any]] = {}
+        for conversion in order:
+            for entry, key in zip(conversion.bundle["entry"], conversion.order_keys, strict=True):
+                known = record.get(entry["request"]["url"])
+                if known is None or key >= known[0]:
+                    record[entry["request"]["url"]] = (key, entry["resource"])
+        ends.append(record)
+    assert all(end == ends[0] for end in ends)
+    patient = next(
+        resource for url, (_, resource) in ends[0].items() if url == f"Patient/{ids(messages[0], 'Patient')[0]}"
+    )
+    assert patient["name"][0]["given"] == ["Ming"]
+    assert "link" in patient
+    encounter = next(resource for url, (_, resource) in ends[0].items() if url.startswith("Encounter/"))
+    assert encounter["status"] == "finished"

@@ -1,6 +1,6 @@
 import pytest
 
-from hospital_adapters.hl7v2.parse import Message, parse
+from hospital_adapters.hl7v2.parse import Message, messages_in, parse
 from hospital_adapters.hl7v2.problems import ParseProblem
 
 HEAD = "MSH|^~\\&|A|B|C|D|20240601||ADT^A01^ADT_A01|1|P|2.5.1"
@@ -143,3 +143,11 @@ def test_problems_name_cause_and_place(text: str, code: int, field: int | None) 
 )
 def test_kinds(kind: str, evn: str, expected: tuple[str, str]) -> None:
     assert read(HEAD.replace("ADT^A01^ADT_A01", kind) + f"\r{evn}").kind == expected
+
+
+def test_a_file_of_several_messages() -> None:
+    file = f"FHS|^~\\&\nBHS|^~\\&\n{HEAD}\nPID|1||7\n\n{HEAD.replace('|1|', '|2|')}\nPID|1||8\nBTS|2\n".encode()
+    messages = [read(part) for part in messages_in(file)]
+    assert [(m.control_id, m.segments[1].text(3)) for m in messages] == [("1", "7"), ("2", "8")]
+    assert [m.notes for m in messages] == [[], []]
+    assert messages_in(b"no message") == [b"no message"]
