@@ -67,20 +67,20 @@ def _explain(host: str, port: int, setting: str, error: OSError) -> str:
 
 
 def holder(port: int) -> str:
-    """Who listens on a TCP port of this machine, in words."""
+    """Who listens on a TCP port of this machine, in words; of a parent and its forks, the parent."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.Error:
         connections = []
-    for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
-            if connection.pid is None:
-                break
-            try:
-                process = psutil.Process(connection.pid)
-                return (
-                    f"process {process.pid} ({' '.join(process.cmdline())[:80] or process.name()}, in {process.cwd()})"
-                )
-            except psutil.Error:
-                return f"process {connection.pid}"
-    return "another process (of another user, or just ending)"
+    pids = (each.pid for each in connections if each.status == psutil.CONN_LISTEN and each.laddr[1:] == (port,))
+    pid = next(filter(None, pids), None)
+    if pid is None:
+        return "another process (of another user, or just ending)"
+    try:
+        process = psutil.Process(pid)
+        while (parent := process.parent()) is not None and parent.cmdline() == process.cmdline():
+            process = parent
+        command = " ".join(process.cmdline())[:80] or process.name()
+        return f"process {process.pid} ({command}, in {process.cwd()})"
+    except psutil.Error:
+        return f"process {pid}"

@@ -17,6 +17,7 @@ _OURS = (
     "feeds",
     "analytics",
     "demo-accounts.json",
+    "demo-loaded",
     "serve.lock",
     "audit-head.json",
 )
