@@ -54,8 +54,9 @@ class IndexTerms:
     def __init__(self, hasher: TermHasher) -> None:
         """Take the hasher of the store whose rows are asked."""
         self._hasher = hasher
+        self._tokens = lru_cache(maxsize=4_096)(self._token_terms)
 
-    def _tokens(self, parameters: Sequence[tuple[str, str]], codes: Sequence[str]) -> frozenset[int]:
+    def _token_terms(self, parameters: tuple[tuple[str, str], ...], codes: tuple[str, ...]) -> frozenset[int]:
         return frozenset(
             self._hasher.term(resource_type, name, "token", code)
             for resource_type, name in parameters
@@ -64,11 +65,11 @@ class IndexTerms:
 
     def codes(self, codes: Sequence[str]) -> frozenset[int]:
         """Terms of clinical codes "system|code"."""
-        return self._tokens(coded_parameters(), codes)
+        return self._tokens(coded_parameters(), tuple(codes))
 
     def documents(self, codes: Sequence[str]) -> frozenset[int]:
         """Terms of document types "system|code"."""
-        return self._tokens(DOCUMENT_PARAMETERS, codes)
+        return self._tokens(DOCUMENT_PARAMETERS, tuple(codes))
 
     def profiles(self, profiles: Sequence[str]) -> frozenset[int]:
         """Terms of profile addresses."""

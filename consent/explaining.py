@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consent.caller import Caller, is_research, purpose_of, roles_of
-from consent.coded import IndexTerms
 from consent.decision import Context, Evaluator
 from consent.labels import names_of
 from consent.persons import split_reference, type_rules
@@ -88,7 +87,7 @@ async def explain(consent: "Consent", caller: Caller, reference: str) -> Explana
         return explained("1 role, scope, custodianship", early)
     with database_errors():
         filed = await consents_in_force(consent.store.searching, row.holders)
-    evaluator = Evaluator(context, consent.policy, IndexTerms(consent.store.hasher))
+    evaluator = Evaluator(context, consent.policy, consent.terms)
     read = [(each, decode_consent(each.rules)) for each in filed]
     facts = _facts(row)
     kept = context.organisation is not None and row.custodian == organisation_key(context.organisation)

@@ -77,6 +77,7 @@ class Consent:
         self.zone: tzinfo = zone or ZoneInfo("Asia/Shanghai")
         self._projection = AccessProjection(self.policy, self.zone, base_url)
         self._store: Store | None = None
+        self._terms: IndexTerms | None = None
         self._state = State()
         self._loading = asyncio.Lock()
         self._scopes: dict[object, ReadScope] = {}
@@ -99,6 +100,13 @@ class Consent:
         if self._store is None:
             raise Unavailable("Consent is not connected to the record.")
         return self._store
+
+    @property
+    def terms(self) -> IndexTerms:
+        """Index terms of what consents name; Unavailable before `open`."""
+        if self._terms is None:
+            self._terms = IndexTerms(self.store.hasher)
+        return self._terms
 
     @property
     def state(self) -> State:
@@ -243,7 +251,7 @@ class Consent:
         now = now_us()
         known = self._evaluated.get(context)
         if known is None or known.epoch != self._state.epoch or known.until <= now:
-            evaluator = Evaluator(context, self.policy, IndexTerms(self.store.hasher))
+            evaluator = Evaluator(context, self.policy, self.terms)
             known = _Evaluated(self._state.epoch, context, evaluator)
             if len(self._evaluated) >= LIMIT_SCOPES:
                 self._evaluated.clear()

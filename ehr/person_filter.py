@@ -6,7 +6,7 @@ holds on the very next one; only the broad form reads the class stamped on the r
 
 from dataclasses import dataclass
 
-from ehr.row_filter import EVERYTHING, Parameters, PersonColumns, RowFacts, RowRule
+from ehr.row_filter import Parameters, PersonColumns, RowFacts, RowRule
 
 LOOKED_UP = PersonColumns("p_.person", 'p_."class"')
 _NOW = "(extract(epoch from statement_timestamp()) * 1000000)::bigint"
@@ -206,31 +206,3 @@ class NamedIn:
     def holds(self, row: RowFacts) -> bool:  # noqa: ARG002 - the protocol's signature
         """Facts in Python are never Consents."""
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class Driven:
-    """A filter, with an implied set of persons from which a search without a patient may be driven (narrow form)."""
-
-    organisations: tuple[int, ...]
-    classes: tuple[int, ...]
-    filter: RowRule = EVERYTHING
-
-    def sql(self, alias: str, parameters: Parameters, person: PersonColumns | None = None) -> str:
-        """Render the filter itself; the persons are only a hint."""
-        return self.filter.sql(alias, parameters, person)
-
-    def holds(self, row: RowFacts) -> bool:
-        """Ask the filter."""
-        return self.filter.holds(row)
-
-    def holders(self, parameters: Parameters) -> str:
-        """Render the holders about whom the caller may see another custodian's rows, as a set of bigint."""
-        organisations = parameters.shared(self, "organisations", list(self.organisations), "bigint[]")
-        classes = parameters.shared(self, "classes", list(self.classes), "integer[]")
-        return (
-            "(select h_.holder from reach x_ join holder_person h_ on h_.person = x_.person"
-            f" where x_.organisation = any({organisations}) and x_.until > {_NOW}"
-            " union all select h_.holder from person p_ join holder_person h_ on h_.person = p_.person"
-            f' where p_."class" = any({classes}))'
-        )
