@@ -14,7 +14,7 @@ _WITHOUT_FULL_URLS = frozenset(("transaction", "batch", "transaction-response", 
 
 
 def check_entries(bundle: Mapping[str, Any], place: Place, scope: Scope) -> None:
-    """Report entries whose fullUrl is missing, relative, or names another resource than the entry's."""
+    """Report entries whose fullUrl is missing, relative, or names another resource than the entry's (SC-34)."""
     entries = bundle.get("entry")
     needs_full_url = bundle.get("type") not in _WITHOUT_FULL_URLS
     for index, entry in enumerate(entries if type(entries) is list else ()):

@@ -28,7 +28,7 @@ from ehr.validation.type_checker import MemberRule, TypeChecker, report_text, re
 
 _LANGUAGES = "http://hl7.org/fhir/ValueSet/languages"
 _NARROWER = {"Identifier.system": ABSOLUTE_URI, "Reference.reference": REFERENCE}
-"""Elements of which the text of the specification asks more than their type says."""
+"""Elements of which the text of the specification asks more than their type says (SC-35)."""
 _CURRENCIES = "http://hl7.org/fhir/ValueSet/currencies"
 
 
@@ -297,7 +297,7 @@ def _check_concept(
 ) -> None:
     """A CodeableConcept of a required binding: one coding from the value set, unless only extensions stand for it.
 
-    Where the value set is no finite list (`codes` is None), any code will do, but text alone will not.
+    Where the value set is no finite list (`codes` is None), any code will do, but text alone will not (SC-31).
     """
     coding = node.get("coding")
     if coding is None and "text" not in node:

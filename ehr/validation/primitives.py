@@ -132,6 +132,7 @@ PRIMITIVES: dict[str, Primitive] = {
 
 ABSOLUTE_URI = Primitive("string", _is_absolute_uri, "an absolute URI (http:, urn:oid:, urn:uuid:, ...)")
 REFERENCE = Primitive("string", _pattern(rf"[^{_CONTROL}{_SPACE}]+"), "a reference without white space")
+# SC-33
 LANGUAGE_TAG = Primitive(
     "string",
     _pattern(

@@ -1,7 +1,7 @@
 """Literal references: what type they name, and whether that type may stand there (https://hl7.org/fhir/R4/references.html).
 
 Whether the target exists is not looked at, since that would tell of rows that the caller may not see; except for
-references into `contained`, which stay within the resource.
+references into `contained`, which stay within the resource (SC-32).
 """
 
 import re

@@ -26,7 +26,7 @@ class TypeChecker:
         """Members that hold one text."""
         self.rules: dict[str, MemberRule] = {}
         self.required: tuple[tuple[str, tuple[str, ...]], ...] = ()
-        """Elements that must be there: name and the members in which they may stand."""
+        """Elements that must be there: name and the members in which they may stand, extensions included (SC-30)."""
         self.choices: tuple[tuple[str, frozenset[str]], ...] = ()
         self.choice_names: frozenset[str] = frozenset()
         self.invariants: tuple[Rule, ...] = ()
