@@ -216,6 +216,7 @@ def read_scope(
         highest_class=state.highest_class,
         valid_until=min(boundary, now + _LONGEST_LIFE),
         decision=f"{policy.name}/{state.epoch}: {names} for {context.purpose}, {builder.shape}{refused}",
+        lasting="all" in parts,
     )
 
 

@@ -34,6 +34,13 @@ class ReadScope:
     """A short text for the audit row: the policy and the rule that led to this scope."""
     internal: bool = False
     """True for `consent.internal_scope`: no freshness check, no audit row of its own."""
+    lasting: bool = False
+    """True where neither policies nor classes, roles or organisations enter the filter (`loader`): none is compared."""
+
+    @property
+    def follows_policy(self) -> bool:
+        """Whether statements compare `epoch` and `highest_class` with those in force."""
+        return not (self.internal or self.lasting)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

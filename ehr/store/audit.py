@@ -49,7 +49,7 @@ def holders_sql(alias: str) -> str:
 
 def fresh_sql(scope: ReadScope, parameters: Parameters) -> str:
     """A condition that holds while the scope's epoch and classes are those in force."""
-    if scope.internal:
+    if not scope.follows_policy:
         return "true"
     epoch, highest = parameters.add(scope.epoch, "bigint"), parameters.add(scope.highest_class, "integer")
     return f"exists (select from policy_state s where s.epoch = {epoch} and s.highest_class = {highest})"

@@ -38,7 +38,7 @@ _LOGGED = f"""
   select $8::bigint, a.action, case when f.n is null or f.deleted then {audit.REFUSED} else {audit.SUCCESS} end,
     case when f.n is null then '{{}}'::bigint[] else {audit.holders_sql("f")} end, a.entry::json
   from asked a cross join policy_state s left join found f on f.n = a.n
-  where a.epoch = s.epoch and a.highest_class = s.highest_class
+  where a.epoch is null or (a.epoch = s.epoch and a.highest_class = s.highest_class)
 )
 select f.n, f.version, f.last_updated, f.deleted, f.body, f.dictionary, f.holder, f.others, f.custodian, f.labels,
   s.epoch, s.highest_class
@@ -125,8 +125,7 @@ class Reader:
             [number for number, _ in asked],
             [request.action for _, request in asked],
             [request.entry for _, request in asked],
-            # an internal reader writes no row of its own: no epoch equals -1
-            [-1 if request.scope.internal else request.scope.epoch for _, request in asked],
+            [_epoch_of(request.scope) for _, request in asked],
             [request.scope.highest_class for _, request in asked],
             now_us(),
             *(value for filter_, _ in groups for value in filter_.values),
@@ -141,7 +140,7 @@ class Reader:
             if request.future.done():
                 continue
             scope = request.scope
-            if not scope.internal and (scope.epoch != epoch or scope.highest_class != highest_class):
+            if scope.follows_policy and (scope.epoch, scope.highest_class) != (epoch, highest_class):
                 request.future.set_exception(StaleScope("Policies or consents changed; decide again."))
             else:
                 request.future.set_result(found.get(n))
@@ -162,3 +161,10 @@ def version_of(row: asyncpg.Record, resource_type: str, resource_id: str, key: i
         row["custodian"],
         row["labels"],
     )
+
+
+def _epoch_of(scope: ReadScope) -> int | None:
+    """The epoch to compare: null where the scope lasts; -1, which no epoch equals, for readers without audit row."""
+    if scope.internal:
+        return -1
+    return None if scope.lasting else scope.epoch

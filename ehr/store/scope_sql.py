@@ -62,7 +62,7 @@ def require_fresh(scope: ReadScope, epoch: int, highest_class: int) -> None:
     Raises:
         StaleScope: decide again, once; the statement has shown nothing and logged nothing.
     """
-    if not scope.internal and (scope.epoch != epoch or scope.highest_class != highest_class):
+    if scope.follows_policy and (scope.epoch, scope.highest_class) != (epoch, highest_class):
         raise StaleScope("Policies or consents changed; decide again.")
 
 

@@ -270,7 +270,7 @@ class Writer:
 
 def _require_fresh(request: WriteRequest, state: asyncpg.Record) -> None:
     read = request.scope.read
-    if read is None or read.internal:
+    if read is None or not read.follows_policy:
         return
     if read.epoch != state["epoch_now"] or read.highest_class != state["highest_now"]:
         raise StaleScope("Policies or consents changed; decide again.")
