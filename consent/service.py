@@ -18,13 +18,21 @@ from consent.caller import Caller, purpose_of, roles_of
 from consent.coded import IndexTerms
 from consent.counting import refuses_counts
 from consent.decision import Context, Decision, Evaluator
+from consent.filing import reclassify
 from consent.policy import Policy, preset
 from consent.projection import AccessProjection
 from consent.rules import NO_CONSENT, ClassRules, decode_class
 from consent.smart import allowed_types, read_grants
-from ehr.access.state import class_populations, read_organisations, read_practitioner_roles, read_state
+from ehr.access.classes import mark_reviewed
+from ehr.access.state import (
+    class_populations,
+    person_of,
+    read_organisations,
+    read_practitioner_roles,
+    read_state,
+)
 from ehr.changes import Projection
-from ehr.errors import Forbidden, Unavailable
+from ehr.errors import Forbidden, NotFound, Unavailable
 from ehr.scopes import Interaction, ReadScope, WriteScope
 from ehr.store.clock import now_us
 from ehr.store.database import database_errors
@@ -283,6 +291,17 @@ class Consent:
     async def explain(self, caller: Caller, reference: str) -> explaining.Explanation:
         """Which rule decides what this caller sees of a resource or a person ("Type/id")."""
         return await explaining.explain(self, caller, reference)
+
+    async def review_merge(self, patient_id: str) -> None:
+        """Let the consents of merged Patients hold together again, after somebody reviewed the merge; NotFound."""
+        found = await person_of(self.store.pool, patient_id)
+        if found is None:
+            raise NotFound("There is no such Patient.")
+        with database_errors():
+            async with self.store.searching.acquire() as connection, connection.transaction():
+                await mark_reviewed(connection, found[0], now_us())
+                await reclassify(connection, [found[0]])
+        await self.refresh()
 
     async def people_for_counts(self, connection: asyncpg.Connection | asyncpg.Pool) -> list[tuple[int, int, bool]]:
         """(holder, person, whether the person is in de-identified counts) of everybody."""

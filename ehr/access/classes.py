@@ -178,3 +178,8 @@ async def stamp_later(connection: asyncpg.Connection, kind: str, persons: Sequen
     await enqueue(
         connection, kind, {"persons": [str(person) for person in persons]}, not_before_us=now_us() + 5_000_000
     )
+
+
+async def mark_reviewed(connection: asyncpg.Connection, person: int, at_us: int) -> None:
+    """Merges of this person up to now were looked at by somebody and hold."""
+    await connection.execute("update person set reviewed_at = $2 where person = $1", person, at_us)

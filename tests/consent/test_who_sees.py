@@ -4,8 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from consent import feed_write_scope
 from consent.break_glass import named_patients
+from ehr.access.classes import restamp
 from ehr.errors import Forbidden, Invalid, TooCostly
+from ehr.keys import row_key
+from ehr.store import PatientMerge
 from tests.consent.house import (
     HE,
     LI,
@@ -157,6 +161,38 @@ async def test_several_hospitals_patients_are_one_person(house: House) -> None:
     deny = consent(here, base="OPTIN", provision=[{"type": "deny", "actor": ["Organization/first-hospital"]}])
     await house.put(resident(here), deny)
     assert not await house.sees(WANG, f"Observation/{F}one.o"), "an explicit deny that names the custodian"
+
+
+async def test_after_a_merge_the_strictest_wins_until_reviewed(house: House) -> None:
+    old, new = await person(house, "merge-old"), await person(house, "merge-new")
+    await house.put(resident(new), consent(new, base="OPTIN", dateTime="2026-01-01"))
+    assert await house.sees(LI, f"Observation/{new}.o")
+    merge = PatientMerge(new, old, "a40")
+    await house.store.write(feed_write_scope("feed", "first-hospital"), [], NOTE, merges=[merge])
+    assert not await house.sees(LI, f"Observation/{new}.o")
+    assert not await house.sees(LI, f"Observation/{old}.o")
+    assert await house.sees(resident(new), f"Observation/{old}.o")
+    await house.decisions.review_merge(new)
+    assert await house.sees(LI, f"Observation/{new}.o")
+    assert await house.sees(LI, f"Observation/{old}.o")
+
+
+async def test_stamped_classes_follow(house: House) -> None:
+    zhang = await person(house, "stamped")
+    await house.put(resident(zhang), consent(zhang, base="OPTIN", dateTime="2026-01-01"))
+    key = row_key("Patient", zhang)
+    async with house.store.searching.acquire() as connection:
+        assert key in await restamp(connection, [key])
+        stamped = await connection.fetchval('select "class" from resource r where key = $1 and r.key is not null', key)
+        assert stamped == await connection.fetchval('select "class" from person where person = $1', key)
+
+
+async def test_who_is_counted(house: House) -> None:
+    zhang, liu = await person(house, "counted"), await person(house, "refuses")
+    await house.put(resident(liu), consent(liu, base="OPTOUT", dateTime="2026-01-01"))
+    allowed = {holder: each for holder, _, each in await house.decisions.people_for_counts(house.store.pool)}
+    assert allowed[row_key("Patient", zhang)]
+    assert not allowed[row_key("Patient", liu)]
 
 
 async def test_break_glass(house: House) -> None:
