@@ -3,6 +3,8 @@
 import http.client
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ from kanglian.reset import reset
 from kanglian.settings import Settings
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _KANGLIAN = str(Path(sys.executable).with_name("kanglian"))
 
 
@@ -68,9 +71,10 @@ class Platform:
         assert line, self.log.read_text()
         return line
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [_KANGLIAN, *arguments],
+            cwd=cwd,
             env=self.environment,
             capture_output=True,
             text=True,
@@ -158,6 +162,36 @@ def test_a_resident_gives_and_withdraws(platform: Platform) -> None:
     assert withdrawn.returncode == 0, withdrawn.stderr
     assert seen() == 0
     assert platform.run("consent", "withdraw", "--user", "zhang.wei", "--to", "county-hospital").returncode == 1
+
+
+def test_the_walk_of_the_readme_does_what_it_says(platform: Platform) -> None:
+    readme = (_CHECKOUT / "README.md").read_text(encoding="utf-8")
+    walk = readme.partition("## Five minutes")[2].partition("\n## ")[0]
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", walk, flags=re.DOTALL) for line in block.splitlines()]
+    assert len(lines) == 9
+    outputs = []
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == ".venv/bin/kanglian"
+        done = platform.run(*arguments, cwd=_CHECKOUT)
+        assert done.returncode == 0, f"{line}: {done.stdout} {done.stderr}"
+        if line.startswith(".venv/bin/kanglian adapter send"):
+            _until(lambda: _total(platform.run(*shlex.split(lines[1])[1:]).stdout) > 0, 5)
+        outputs.append(done.stdout)
+    sent, by_wang, refused, given, opened, withdrawn, closed, looked, counted = outputs
+    assert "MSA|AA" in sent
+    assert "referenceRange" in by_wang
+    assert (_total(refused), _total(closed)) == (0, 0)
+    assert _total(opened) == _total(by_wang) >= 1
+    assert "county-hospital" in given
+    assert "county-hospital" in withdrawn
+    assert json.loads(looked)["entry"][0]["resource"]["resourceType"] == "AuditEvent"
+    assert json.loads(counted)
+
+
+def _total(searchset: str) -> int:
+    bundle = json.loads(searchset)
+    return int(bundle.get("total", len(bundle.get("entry", ()))))
 
 
 def test_the_audit_log_is_whole(platform: Platform) -> None:
