@@ -32,7 +32,7 @@ check: set-up ## linters, formatting, types, import rules
 	$(BIN)/lint-imports
 
 bench: set-up ## measure the platform beside the calibration (minutes)
-	@exec $(BIN)/python benchmarks/run.py
+	@exec $(BIN)/python benchmarks/whole_platform.py
 
 reset: set-up ## forget the data of this checkout, keys included
 	@exec $(BIN)/python -m kanglian.reset
