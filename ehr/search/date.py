@@ -3,10 +3,10 @@
 Search values and indexed values are half-open ranges of microseconds; a value without a zone is in the platform's.
 """
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from ehr.errors import BadSearch, KanglianError
-from ehr.indexing import date_range
+from ehr.indexing import PLATFORM_ZONE, date_range
 from ehr.keys import parameter_number
 from ehr.search.prefix import split_prefix
 from ehr.search.query import Criterion, DateValue, Prefix
@@ -28,14 +28,17 @@ _COMPARISONS: dict[Prefix, str] = {
 """A range [from, to) of the index against the range [low, high) that is looked for."""
 
 
-def parse_value(name: str, text: str, now: datetime) -> DateValue:
-    """Read a prefix and a date, dateTime or instant; `now` is what `ap` measures its tenth against."""
+def parse_value(name: str, text: str, now: datetime, zone: tzinfo = PLATFORM_ZONE) -> DateValue:
+    """Read a prefix and a date, dateTime or instant; `now` is what `ap` measures its tenth against.
+
+    `zone` is that of values without one, as in the index.
+    """
     prefix, rest = split_prefix(text)
     rest = rest.replace(" ", "+")
     if len(rest) > _LONGEST:
         raise BadSearch(f"{name}: not a date: {text[:40]}")
     try:
-        low, high = date_range(rest)
+        low, high = date_range(rest, zone)
     except (ValueError, OverflowError, KanglianError) as error:
         raise BadSearch(f"{name}: not a date: {text[:40]}") from error
     if prefix == "ap":

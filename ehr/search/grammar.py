@@ -6,11 +6,12 @@ parameter is reported and dropped (https://hl7.org/fhir/R4/search.html#errors).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 
 from ehr.definitions import SearchParameter, is_resource_type, search_parameters
 from ehr.errors import BadSearch, Issue, TooCostly
+from ehr.indexing import PLATFORM_ZONE
 from ehr.search import controls, date, limits, number, quantity, reference, string, token, uri
 from ehr.search.query import Chain, Clause, Criterion, Has, ReferenceValue, SearchQuery, TokenValue, Value
 from ehr.search.text import split, usable
@@ -36,6 +37,7 @@ class _Reading:
     resource_type: str
     now: datetime
     base_url: str | None
+    zone: tzinfo
     clauses: list[Clause] = field(default_factory=list)
     shape: controls.Controls = field(default_factory=controls.Controls)
 
@@ -47,17 +49,19 @@ def parse(
     lenient: bool = False,
     now: datetime | None = None,
     base_url: str | None = None,
+    zone: tzinfo = PLATFORM_ZONE,
 ) -> SearchQuery:
     """Read decoded (name, value) pairs.
 
-    `base_url` is the server's own address, whose absolute references equal relative ones. BadSearch names what is
+    `base_url` is the server's own address, whose absolute references equal relative ones; `zone` that of
+    dates without one, as the extractor has it. BadSearch names what is
     unknown or unusable; TooCostly says which bound was passed.
     """
     if not is_resource_type(resource_type):
         raise BadSearch(f"No resource type {resource_type[:64]}")
     if len(pairs) > limits.CRITERIA:
         raise TooCostly(f"At most {limits.CRITERIA} parameters in one search")
-    reading = _Reading(resource_type, now or datetime.now(UTC), base_url)
+    reading = _Reading(resource_type, now or datetime.now(UTC), base_url, zone)
     understood: list[tuple[str, str]] = []
     issues: list[Issue] = []
     for name, value in pairs:
@@ -162,7 +166,7 @@ def _reader(
         "token": partial(_token, parameter.code, name),
         "reference": partial(token.parse_value, name),
         "string": partial(string.parse_value, name, modifier),
-        "date": partial(date.parse_value, name, now=reading.now),
+        "date": partial(date.parse_value, name, now=reading.now, zone=reading.zone),
         "number": partial(number.parse_value, name),
         "quantity": partial(quantity.parse_value, name),
         "uri": uri.parse_value,

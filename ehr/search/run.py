@@ -108,6 +108,7 @@ async def search(
     *,
     link_key: bytes,
     cursor: str | None = None,
+    extractor: Extractor | None = None,
 ) -> SearchResult:
     """Answer one page of a search; its audit row is durable before this returns.
 
@@ -118,6 +119,8 @@ async def search(
         note: Who asks what and why.
         link_key: Secret that seals page tokens, 16 bytes or more.
         cursor: `SearchResult.next_cursor` of the page before.
+        extractor: The one that the record is indexed with; by default one of the store's hasher, which knows no base
+            address, so that `_include` does not follow absolute references to it.
 
     Raises:
         Expired: the cursor was altered, belongs to another caller, purpose or query, or is a day old.
@@ -125,7 +128,7 @@ async def search(
         StaleScope: decide again, once; nothing was shown or logged.
         Unavailable: the database is away or too slow.
     """
-    request = _Request(store, scope, query, note, now_us())
+    request = _Request(store, scope, query, note, now_us(), extractor or _extractor_of(store.hasher))
     self_query = page.self_query(query.pairs)
     binding = "\x1f".join(
         (scope.actor, scope.organisation or "", scope.purpose_of_use, query.resource_type, self_query)
@@ -162,12 +165,13 @@ class _Request:
     query: SearchQuery
     note: AuditNote
     at_us: int
+    extractor: Extractor
 
     async def answer(self, connection: asyncpg.Connection, position: Position | None) -> _Found:
         if not must_open(self.query):
             return await self._page(connection, position, None, None)
         async with connection.transaction(isolation="repeatable_read"):
-            opening = Opening(connection, self.scope.row_filter, self.store.hasher, _extractor_of(self.store.hasher))
+            opening = Opening(connection, self.scope.row_filter, self.store.hasher, self.extractor)
             given, following = await opening.page(self.query, position)
             return await self._page(connection, position, given, following)
 
@@ -232,9 +236,7 @@ class _Request:
         self, connection: asyncpg.Connection, found: _Found, audited: Audited | None
     ) -> list[StoredVersion]:
         bodies = [match.body for match in found.matches if match.body is not None]
-        keys = include.target_keys(
-            _extractor_of(self.store.hasher), self.query.includes, [parse_json(body) for body in bodies]
-        )
+        keys = include.target_keys(self.extractor, self.query.includes, [parse_json(body) for body in bodies])
         shown = [*found.matches, *found.includes]
         holders = sorted({holder for one in shown if one.holder for holder in (one.holder, *one.others)})
         rendering = Rendering(self.scope.row_filter, self.store.hasher)

@@ -128,6 +128,14 @@ def test_approximate_dates_widen_by_a_tenth_of_the_gap_to_now() -> None:
     assert value.low_us == pytest.approx(start_us - ten_years_us / 10, abs=10)
 
 
+def test_dates_without_a_zone_are_in_the_given_one() -> None:
+    (clause,) = parse("Patient", [("birthdate", "2020-01-01")], now=NOW, zone=UTC).clauses
+    assert isinstance(clause, Criterion)
+    (value,) = clause.values
+    assert isinstance(value, DateValue)
+    assert value.low_us == datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1e6
+
+
 def test_chains_take_each_fitting_type_and_has_takes_id() -> None:
     (chain,) = parse("Observation", [("subject.name", "x")], now=NOW).clauses
     assert isinstance(chain, Chain)
