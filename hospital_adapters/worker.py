@@ -117,13 +117,10 @@ class ConversionWorker:
         bundle = as_bundle(row.body)
         done = [Settlement(row.inbox, "done", loss=[])]
 
-        def order_key(resource: object) -> OrderKey:
-            del resource
-            return OrderKey(row.received_at_us, row.control_id)
-
+        order_keys = [OrderKey(row.received_at_us, row.control_id)] * len(bundle.get("entry", ()))
         whole = bundle.get("type") == "transaction"
         results = await transaction.run(
-            self.store, scope, bundle, _note(feed, row), order_keys=order_key, settlements=done if whole else ()
+            self.store, scope, bundle, _note(feed, row), order_keys=order_keys, settlements=done if whole else ()
         )
         if whole:
             return
