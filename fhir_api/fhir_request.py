@@ -164,7 +164,8 @@ def version_answer(version: StoredVersion) -> Answer:
 def if_match_version(header: str | None) -> int | None:
     """The version that If-Match names; None where the header is absent or `*`.
 
-    A tag that is no version of ours gives -1, which no row has; several tags are Malformed, as a write has one base.
+    A tag that is no version of ours gives -1, which no row has; several tags are Malformed, as a write has one
+    base (SC-22).
     """
     if header is None or header.strip() == "*":
         return None

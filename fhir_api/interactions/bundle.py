@@ -67,7 +67,7 @@ async def bundle(request: FhirRequest) -> Answer:
 
 
 class _DecidedByEntry:
-    """The record as a batch writes to it: where policies change between entries, that entry alone is decided anew.
+    """The record as a batch writes to it: where policies change in between, the entry is decided anew alone (SC-24).
 
     Entries before it may be durable already, so the batch as a whole is never repeated.
     """

@@ -24,7 +24,7 @@ async def delete(request: FhirRequest) -> Answer:
 
 
 async def conditional_delete(request: FhirRequest) -> Answer:
-    """DELETE /fhir/{type}?criteria: 204 where one row matches or none does, 412 where several do."""
+    """DELETE /fhir/{type}?criteria: 204 where one row matches or none does (SC-20), 412 where several do."""
     if not request.pairs:
         raise Malformed("A conditional delete needs criteria.")
     operation = WriteOperation(

@@ -28,7 +28,7 @@ async def read(request: FhirRequest) -> Answer:
 
 
 def _shape(request: FhirRequest) -> SearchQuery:
-    """`_summary` and `_elements`, the only parameters of a read (R4 search 3.1.1.5.8 and 3.1.1.5.9)."""
+    """`_summary` and `_elements`, the only parameters of a read (SC-23; R4 search 3.1.1.5.8 and 3.1.1.5.9)."""
     for name, value in request.pairs:
         if name not in {"_summary", "_elements"} or value == "count":
             raise BadSearch(f"The parameter {name[:64]!r} is not offered on read with this value.")

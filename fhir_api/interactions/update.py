@@ -39,6 +39,7 @@ async def conditional_update(request: FhirRequest) -> Answer:
 
 
 async def _body(request: FhirRequest) -> bytes:
+    """The body; If-None-Match is refused (SC-21)."""
     if b"if-none-match" in request.headers:
         raise Malformed("If-None-Match is not offered on update; POST with If-None-Exist creates once.")
     check_content_type(request.header(b"content-type"))
