@@ -103,6 +103,14 @@ class Platform:
         finally:
             await connection.close()
 
+    async def settle(self) -> None:
+        """Statistics and pending index entries as autovacuum leaves them a minute after a load."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            await connection.execute("vacuum analyze")
+        finally:
+            await connection.close()
+
     async def until_converted(self) -> None:
         """Wait until the inbox is empty."""
         connection = await asyncpg.connect(self.database_url)

@@ -114,6 +114,7 @@ async def transactions(platform: Platform, figures: Figures, folder: Path) -> No
 async def searches(platform: Platform, figures: Figures) -> None:
     """The mix of name, address, birth date, date, category, code + value, chain, _has, include, sort, total."""
     token = platform.token("loader")
+    await platform.settle()
     requests = await search_requests(platform, token, 600)
     await run(platform.base, token, requests[:100], 8)
     figure, outcome = await measured(platform, lambda: run(platform.base, token, requests, 16), len(requests))
