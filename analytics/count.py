@@ -88,9 +88,16 @@ class Counter:
 
     def __init__(self, files: AnalyticsFiles) -> None:
         """Open the current state; a later refresh does not change what this counter sees."""
-        self._manifest = files.manifest()
         self._connection = duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "1GB"})
-        self._attach(files.folder, self._manifest)
+        while True:
+            self._manifest = files.manifest()
+            try:
+                self._attach(files.folder, self._manifest)
+            except FileNotFoundError:  # a refresh replaced the files between the manifest and their reading
+                if files.manifest() == self._manifest:
+                    raise
+                continue
+            return
 
     @property
     def refreshed_at(self) -> str | None:
@@ -113,10 +120,11 @@ class Counter:
         return [
             ExactCell(
                 group=dict(zip(groups, row[: len(groups)], strict=True)),
-                count=row[-4],
-                persons=row[-3],
-                numerator=row[-2] if question.numerator is not None else None,
-                numerator_persons=row[-1] if question.numerator is not None else None,
+                count=row[-5],
+                persons=row[-4],
+                numerator=row[-3] if question.numerator is not None else None,
+                numerator_persons=row[-2] if question.numerator is not None else None,
+                other_persons=row[-1] if question.numerator is not None else None,
             )
             for row in rows
         ]
@@ -126,9 +134,12 @@ class Counter:
             names = manifest.parts.get(resource_type, [])
             table = _parquet([str(folder / name) for name in names], arrow_schema(resource_type))
             self._connection.register(f"part_{resource_type}", table)
+            newest = (
+                f'row_number() over (partition by "row" order by sequence desc) as newest from "part_{resource_type}"'
+            )
             self._connection.execute(
-                f'create view "{resource_type}" as select * from (select *, row_number() over (partition by "row" '
-                f'order by sequence desc) as newest from "part_{resource_type}") where newest = 1 and not deleted'
+                f'create or replace view "{resource_type}" as '
+                f"select * from (select *, {newest}) where newest = 1 and not deleted"
             )
         people = _parquet([str(folder / manifest.people)] if manifest.people else [], PEOPLE_SCHEMA)
         self._connection.register("people_file", people)
@@ -176,7 +187,8 @@ class _Statement:
         ending = f"group by {', '.join(names)} order by {', '.join(names)}" if names else ""
         return (
             f"with {_TABLES}, chosen as ({chosen}) select {', '.join([*names, counted, 'count(distinct person)'])}, "
-            f"{counted} filter (inside), count(distinct person) filter (inside) from chosen {ending}"
+            f"{counted} filter (inside), count(distinct person) filter (inside), "
+            f"count(distinct person) filter (not inside) from chosen {ending}"
         )
 
     def _value(self, value: Any) -> str:

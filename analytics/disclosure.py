@@ -16,7 +16,8 @@ ROUNDING = 5
 class ExactCell:
     """One cell before control: its group, exact count, and the people behind it.
 
-    `numerator` and `numerator_persons` are given for rates only.
+    `numerator` and the two after it are given for rates only: the people behind the numerator, and those behind what is
+    counted but not in it (of events, somebody may be behind both).
     """
 
     group: Mapping[str, Any]
@@ -24,6 +25,7 @@ class ExactCell:
     persons: int
     numerator: int | None = None
     numerator_persons: int | None = None
+    other_persons: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,9 @@ def control(cell: ExactCell) -> Cell:
     if cell.persons < SMALLEST_CELL:
         return Cell(cell.group, None)
     count = rounded(cell.count)
-    if cell.numerator is None or cell.numerator_persons is None:
+    if cell.numerator is None or cell.numerator_persons is None or cell.other_persons is None:
         return Cell(cell.group, count)
-    rest = cell.persons - cell.numerator_persons
-    if cell.numerator_persons < SMALLEST_CELL or 0 <= rest < SMALLEST_CELL:
+    if cell.numerator_persons < SMALLEST_CELL or cell.other_persons < SMALLEST_CELL:
         return Cell(cell.group, count)
     numerator = rounded(cell.numerator)
     return Cell(cell.group, count, numerator, round(numerator / count, 3))

@@ -176,3 +176,32 @@ def test_random_measurements_against_a_naive_count(tmp_path: Path) -> None:
         low = sum(r["value"] < 8 for r in inside)
         expected.append((f"2026-Q{quarter}", len(inside), len({r["holder"] for r in inside}), low))
     assert ask(files, question) == expected
+
+
+def test_a_refresh_between_manifest_and_files_is_followed(tmp_path: Path) -> None:
+    people = [{"holder": h, "person": h, "allowed": True} for h in (1, 2)]
+    files = write(tmp_path, {"Patient": [{"holder": 1, "sex": "male"}]}, people)
+    older = files.manifest()
+    write(tmp_path / "next", {"Patient": [{"holder": h, "sex": "male"} for h in (1, 2)]}, people)
+
+    class Replaced(AnalyticsFiles):
+        """Hands out the older manifest once, whose files are gone by then."""
+
+        asked = 0
+
+        def manifest(self) -> Manifest:
+            self.asked += 1
+            if self.asked > 1:
+                return super().manifest()
+            for path in self.folder.glob("*.parquet"):
+                path.unlink()
+            for path in (tmp_path / "next").iterdir():
+                path.rename(self.folder / f"new-{path.name}" if path.suffix == ".parquet" else self.folder / path.name)
+            renamed = super().manifest()
+            renamed.parts = {name: [f"new-{part}" for part in parts] for name, parts in renamed.parts.items()}
+            renamed.people = f"new-{renamed.people}"
+            self.commit(renamed)
+            return older
+
+    question = '{"title": "x", "subject": "person", "where": {}}'
+    assert ask(Replaced(tmp_path), question) == [(2, 2, None)]

@@ -29,14 +29,15 @@ def test_rule(
     numerator_persons: int | None,
     expected: tuple[int | None, int | None, float | None],
 ) -> None:
-    cell = control(ExactCell({}, count, persons, numerator, numerator_persons))
+    other = persons - numerator_persons if numerator_persons is not None else None
+    cell = control(ExactCell({}, count, persons, numerator, numerator_persons, other))
     assert (cell.count, cell.numerator, cell.rate) == expected
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_nothing_published_stands_for_few_people(persons: int, inside: int) -> None:
     inside = min(persons, inside)
-    cell = control(ExactCell({}, persons, persons, inside, inside))
+    cell = control(ExactCell({}, persons, persons, inside, inside, persons - inside))
     if cell.count is not None:
         assert persons >= SMALLEST_CELL
         assert cell.count % 5 == 0
