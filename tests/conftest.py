@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from ehr.store.database import statement_listeners
 from kanglian.embedded import EmbeddedPostgres
 
 _TEMPORARY = "kanglian-test-postgres-"
@@ -58,3 +59,22 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
     server = await asyncpg.connect(postgres_url)
     await server.execute(f'drop database "{name}" with (force)')
     await server.close()
+
+
+_STATEMENTS: set[str] = set()
+
+
+@pytest.fixture(scope="session")
+def statements_run() -> set[str]:
+    """The texts of all statements that the suite's own process has run on the record so far."""
+    return _STATEMENTS
+
+
+def pytest_configure() -> None:
+    """Listen to every connection that the store opens from now on."""
+    statement_listeners.append(_STATEMENTS.add)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The examination of the statements that the suite ran comes after all that run some."""
+    items.sort(key=lambda item: item.path.name == "test_statements.py")

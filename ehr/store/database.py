@@ -4,8 +4,9 @@ https://www.postgresql.org/docs/current/runtime-config-client.html
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 
@@ -49,10 +50,20 @@ _NOT_NOW_CLASSES = ("08", "53", "57", "58", "XX")
 _NOT_NOW_CODES = frozenset({"25006", "55P03", "40001", "40P01"})
 
 
+statement_listeners: list[Callable[[str], None]] = []
+"""Told the text of every statement of connections opened from then on; empty but where statements are examined."""
+
+
 class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
     """A connection that is handed back to its pool without a reset query: no session state is changed on it."""
 
     __slots__ = ()
+
+    def __init__(self, *arguments: Any) -> None:
+        """Open as asyncpg does, and let the listeners hear."""
+        super().__init__(*arguments)
+        for listener in statement_listeners:
+            self.add_query_logger(lambda logged, listener=listener: listener(logged.query))
 
     def get_reset_query(self) -> str:
         """Return no query; an open transaction is still rolled back by asyncpg."""
