@@ -40,6 +40,7 @@ class Platform:
     async def started(cls, residents: int = 20) -> AsyncIterator["Platform"]:
         """Start one, wait until it is ready, and end it at the end."""
         with tempfile.TemporaryDirectory(prefix="kanglian-bench-") as folder:
+            Path(folder).chmod(0o711)  # as root, PostgreSQL's own user passes through
             port, mllp_port = free_port(), free_port()
             environment = os.environ | {
                 "KANGLIAN_DATA_DIR": folder,

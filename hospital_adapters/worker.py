@@ -21,7 +21,7 @@ from hospital_adapters.conversion import Converted, NotConverted
 from hospital_adapters.csv.conversion import convert_row
 from hospital_adapters.feeds import Feed
 from hospital_adapters.fhir.bundles import as_bundle
-from hospital_adapters.hl7v2.convert import convert
+from hospital_adapters.hl7v2.convert import convert, warm_up
 from hospital_adapters.hl7v2.parse import parse
 from hospital_adapters.hl7v2.problems import ParseProblem
 from hospital_adapters.hl7v2.records import convert_message, place_of
@@ -42,6 +42,7 @@ class ConversionWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Convert until `stop` is set; a lost database is waited for."""
+        await asyncio.to_thread(warm_up)
         while not stop.is_set():
             try:
                 converted = await self.convert_waiting()

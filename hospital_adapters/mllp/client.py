@@ -9,7 +9,7 @@ _LIMIT_BYTES = 1024 * 1024
 
 
 def answers_of(host: str, port: int, messages: Iterable[bytes], *, timeout_s: float = 60.0) -> Iterator[bytes]:
-    """Send each message and yield its first answer, without the framing.
+    """Send each message and yield its first answer, without the framing; framing bytes inside a message are left out.
 
     Raises:
         OSError: no connection, or no answer in time; ConnectionError where it was closed without one.
@@ -17,7 +17,7 @@ def answers_of(host: str, port: int, messages: Iterable[bytes], *, timeout_s: fl
     decoder = FrameDecoder(_LIMIT_BYTES)
     with socket.create_connection((host, port), timeout=timeout_s) as connection:
         for message in messages:
-            connection.sendall(b"\x0b" + message + b"\x1c\r")
+            connection.sendall(b"\x0b" + message.translate(None, b"\x0b\x1c") + b"\x1c\r")
             yield _answer(connection, decoder)
 
 

@@ -6,7 +6,6 @@ duplicate (same sender, MSH-10 and content) gets the answer that was given first
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +13,12 @@ from ehr.store.inbox import Inbox, InboxMessage
 from hospital_adapters.feeds import Feed
 from hospital_adapters.hl7v2.ack import Code, acknowledge, is_due, refusal, wanted
 from hospital_adapters.hl7v2.convert import problem_of
-from hospital_adapters.hl7v2.parse import Message, parse
+from hospital_adapters.hl7v2.parse import Message, messages_in, parse
 from hospital_adapters.hl7v2.problems import INTERNAL, SEGMENT_SEQUENCE, ParseProblem
 from hospital_adapters.hl7v2.records import place_of
 from hospital_adapters.mllp.frames import Frame
 
 _INLINE_BYTES = 256 * 1024
-_MESSAGE_START = re.compile(rb"(?:\A|(?<=[\r\n]))MSH")
 _ACCEPT: dict[str, Code] = {"AA": "CA", "AE": "CE", "AR": "CR"}
 _FAULTS = {
     "no-end-block": (SEGMENT_SEQUENCE, "the message has no end block; it was not read"),
@@ -76,21 +74,8 @@ def inbox_message(feed: Feed, frame: Frame) -> InboxMessage:
 
 def messages_of_file(feed: Feed, path: Path) -> Iterator[InboxMessage]:
     """The messages of a file of HL7 v2 messages, one behind the other."""
-    for content in split_messages(path.read_bytes()):
+    for content in messages_in(path.read_bytes()):
         yield inbox_message(feed, Frame(content))
-
-
-def split_messages(data: bytes) -> Iterator[bytes]:
-    """Cut a file at each line that begins with MSH; MLLP framing bytes and batch wrappers are left to `parse`."""
-    cleaned = data.replace(b"\x0b", b"").replace(b"\x1c", b"")
-    starts = [
-        at for at in range(len(cleaned)) if cleaned.startswith(b"MSH", at) and (at == 0 or cleaned[at - 1] in b"\r\n")
-    ]
-    if not starts:
-        yield cleaned
-        return
-    for start, end in zip(starts, [*starts[1:], len(cleaned)], strict=True):
-        yield cleaned[start:end]
 
 
 def _problem(parsed: Message | ParseProblem, frame: Frame) -> ParseProblem | None:

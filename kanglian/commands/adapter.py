@@ -76,12 +76,12 @@ def _contents(path: Path) -> bytes:
 
 def _send(path: Path, host: str, port: int) -> int:
 
+    from hospital_adapters.hl7v2.parse import messages_in
     from hospital_adapters.mllp.client import answers_of
-    from hospital_adapters.mllp.door import split_messages
 
     refused = 0
     try:
-        for answer in answers_of(host, port, split_messages(_contents(path))):
+        for answer in answers_of(host, port, messages_in(_contents(path))):
             print(answer.decode("utf-8", "replace").replace("\r", "\n").strip())
             refused += not any(f"MSA|{code}" in answer.decode("utf-8", "replace") for code in ("AA", "CA"))
     except (TimeoutError, OSError) as error:
