@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +32,7 @@ NOTE = AuditNote("R", "read", "dr.wang", "portal", "first-hospital", ("clinician
 READ = ReadScope(
     "dr.wang", "first-hospital", "TREAT", "all", Everything(), 1, 0, datetime(2100, 1, 1, tzinfo=UTC), "benchmark"
 )
+INTERNAL = replace(READ, internal=True)
 LOADER = WriteScope(
     "loader",
     "platform",
@@ -166,11 +168,16 @@ async def run(arguments: argparse.Namespace) -> None:
             await store.read(READ, "Observation", chance.choice(ids), NOTE)
             return 1
 
+        async def unaudited(chance: random.Random) -> int:
+            await store.read(INTERNAL, "Observation", chance.choice(ids), NOTE)
+            return 1
+
         async def mix(chance: random.Random) -> int:
             return await crud(store, ids, chance)
 
         for clients in arguments.clients:
             await measure("read, audited", meter, clients, arguments.seconds, read)
+            await measure("read, no audit row", meter, clients, arguments.seconds, unaudited)
         for clients in arguments.clients:
             await measure("create read update delete", meter, clients, arguments.seconds, mix)
         await bundles(store, meter, Path(arguments.synthea), arguments.bundles)
