@@ -120,7 +120,7 @@ async def measure(
 async def open_store() -> AsyncIterator[tuple[Store, CpuMeter, asyncpg.Connection]]:
     """A store on a fresh embedded server, gone in the end."""
     with tempfile.TemporaryDirectory(prefix="kanglian-speed-") as folder:
-        Path(folder).chmod(0o711)  # noqa: ASYNC240 - nothing else runs yet; as root, PostgreSQL's own user passes through
+        Path(folder).chmod(0o711)
         server = EmbeddedPostgres(Path(folder))
         server.start()
         try:
@@ -186,7 +186,7 @@ async def run(arguments: argparse.Namespace) -> None:
 
 async def bundles(store: Store, meter: CpuMeter, folder: Path, count: int) -> None:
     """Transaction bundles of given patients, the shared practitioners and hospitals first."""
-    files = sorted(folder.glob("*.json.gz"), key=lambda path: (not path.name.startswith("0-"), path.stat().st_size))  # noqa: ASYNC240 - nothing else runs
+    files = sorted(folder.glob("*.json.gz"), key=lambda path: (not path.name.startswith("0-"), path.stat().st_size))
     for path in files[:2]:
         await transaction.run(store, LOADER, gzip.decompress(path.read_bytes()), NOTE)
     sent = [gzip.decompress(path.read_bytes()) for path in files[2 : 2 + count]]
