@@ -36,6 +36,11 @@ class NotConverted:
     place: str | None = None
 
 
+def line_of(row: InboxRow) -> str:
+    """Where a row or entry of a file stood, from its trace (`feed:file:line`): a replay has forgotten `place`."""
+    return f"line {row.trace.rpartition(':')[2]}"
+
+
 def put(resource: dict[str, Any], order_key: OrderKey) -> WriteOperation:
     """A write of a resource that carries its own deterministic id."""
     return WriteOperation("update", resource["resourceType"], resource["id"], resource=resource, order_key=order_key)

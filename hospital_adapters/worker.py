@@ -17,7 +17,7 @@ from ehr.scopes import WriteScope
 from ehr.store import Store
 from ehr.store.inbox import InboxRow
 from ehr.store.operations import OrderKey, Settlement
-from hospital_adapters.conversion import Converted, NotConverted
+from hospital_adapters.conversion import Converted, NotConverted, line_of
 from hospital_adapters.csv.conversion import convert_row
 from hospital_adapters.feeds import Feed
 from hospital_adapters.fhir.bundles import as_bundle
@@ -86,7 +86,9 @@ class ConversionWorker:
             except Unavailable:
                 raise
             except KanglianError as error:
-                place = next((issue.expression for issue in error.issues if issue.expression), row.place)
+                element = next((issue.expression for issue in error.issues if issue.expression), None)
+                lines = [] if feed.kind == "hl7v2" else [line_of(row)]
+                place = ", ".join([*lines, *([element] if element else [])]) or None
                 await self._quarantine(row, NotConverted(str(error)[:2000], place))
             except Exception as error:  # noqa: BLE001 - one message must not stop the others; it is kept, and logged
                 _log.exception("message %s (%s) could not be converted", row.inbox, row.trace)
@@ -127,7 +129,7 @@ class ConversionWorker:
             return
         faults = [f"entry {n}: {result.error}" for n, result in enumerate(results) if result.error is not None]
         if faults:
-            await self._quarantine(row, NotConverted("; ".join(faults)[:2000], row.place))
+            await self._quarantine(row, NotConverted("; ".join(faults)[:2000], line_of(row)))
         else:
             await self.store.inbox.settle(done)
 

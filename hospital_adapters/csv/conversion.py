@@ -9,7 +9,7 @@ import msgspec
 from ehr.errors import Invalid, Malformed
 from ehr.store.inbox import InboxMessage, InboxRow
 from ehr.store.operations import OrderKey
-from hospital_adapters.conversion import Converted, NotConverted, provenance, put
+from hospital_adapters.conversion import Converted, NotConverted, line_of, provenance, put
 from hospital_adapters.csv.layout import csv_layout
 from hospital_adapters.csv.rows import BadRow, event_time, read_rows, resources_of, unread_columns
 from hospital_adapters.feeds import Feed
@@ -51,7 +51,7 @@ def _message(
 
 def convert_row(feed: Feed, row: InboxRow) -> Converted | NotConverted:
     """Convert one row; a fault names column and value."""
-    place = row.place or row.trace
+    place = line_of(row)
     try:
         values = msgspec.json.decode(row.body, type=dict[str, str])
     except (msgspec.DecodeError, msgspec.ValidationError):

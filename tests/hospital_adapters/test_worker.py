@@ -1,0 +1,148 @@
+"""From the inbox to the record, on a real database: every kind of feed, quarantine with its cause, replay."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from consent import Consent
+from ehr.store import Store, migrate
+from ehr.store.inbox import InboxMessage
+from hospital_adapters.feeds import Feed, read_feed
+from hospital_adapters.intake import messages_of_file
+from hospital_adapters.mllp.door import inbox_message
+from hospital_adapters.mllp.frames import Frame
+from hospital_adapters.worker import ConversionWorker
+
+pytestmark = pytest.mark.database
+CSV_FEED = """
+feed: clinic
+organisation: clinic
+kind: csv
+row: id
+code_maps:
+  sex: {m: male}
+resources:
+  - type: Patient
+    identity: [id]
+    elements:
+      gender: {column: sex, map: sex}
+      birthDate: {column: born, date: "%Y-%m-%d"}
+"""
+
+
+class Door:
+    """One store with its worker and feeds that a test may change."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.folder = folder
+        (folder / "clinic.yaml").write_text(CSV_FEED, encoding="utf-8")
+        self.feeds = {
+            "hospital": Feed("hospital", "hospital", "hl7v2"),
+            "clinic": read_feed(folder / "clinic.yaml"),
+            "bundles": Feed("bundles", "county", "fhir"),
+        }
+        self.worker = ConversionWorker(store, lambda: self.feeds)
+
+    async def take(self, *messages: InboxMessage) -> None:
+        await self.store.inbox.accept(messages)
+        while await self.worker.convert_waiting():
+            pass
+
+    async def file(self, feed: str, name: str, content: str) -> None:
+        path = self.folder / name
+        path.write_text(content, encoding="utf-8")
+        await self.take(*messages_of_file(self.feeds[feed], path))
+
+    async def quarantined(self, feed: str) -> list[tuple[str | None, str | None]]:
+        return [(row.place, row.cause) for row in await self.store.inbox.quarantined(100, feed=feed)]
+
+    async def count(self, resource_type: str, organisation: str) -> int:
+        from ehr.definitions import type_number  # noqa: PLC0415 - only here
+
+        return int(
+            await self.store.pool.fetchval(
+                "select count(*) from resource where type = $1 and id like $2 and not deleted",
+                type_number(resource_type),
+                f"{organisation}.%",
+            )
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def door(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
+    folder = tmp_path_factory.mktemp("door")
+    await migrate(database_url)
+    decisions = Consent("cn-county")
+    store = await Store.open(database_url, keys_path=folder / "index.key", projections=decisions.projections())
+    await decisions.open(store)
+    yield Door(store, folder)
+    await store.close()
+
+
+def admission(control_id: str, number: str = "1") -> Frame:
+    header = f"MSH|^~\\&|HIS|H|K|R|20260102030405+0800||ADT^A01^ADT_A01|{control_id}|P|2.5.1"
+    return Frame(
+        f"{header}\rEVN|A01|20260102030405+0800\rPID|1||{number}^^^H^MR||Z^W\rPV1|1|I||||||||||||||||V{number}\r".encode()
+    )
+
+
+async def test_a_message_becomes_records_and_is_done_once(door: Door) -> None:
+    message = inbox_message(door.feeds["hospital"], admission("C1"))
+    await door.take(message, message)
+    await door.take(message)
+    assert await door.count("Patient", "hospital") == 1
+    assert await door.count("Provenance", "hospital") == 1
+    assert (await door.store.inbox.counts(feed="hospital")) == {("hospital", "done"): 1}
+
+
+async def test_a_message_of_a_feed_that_is_gone_waits_in_quarantine_and_comes_back(door: Door) -> None:
+    feed = door.feeds.pop("hospital")
+    await door.take(inbox_message(feed, admission("C2", "2")))
+    [(_, cause)] = await door.quarantined("hospital")
+    assert cause is not None
+    assert "no feed 'hospital'" in cause
+    door.feeds["hospital"] = feed
+    rows = await door.store.inbox.quarantined(10, feed="hospital")
+    await door.store.inbox.release_for_replay([row.inbox for row in rows])
+    await door.worker.convert_waiting()
+    assert await door.quarantined("hospital") == []
+    assert await door.count("Patient", "hospital") == 2
+
+
+async def test_bad_rows_wait_with_their_line_and_are_replayed_after_a_change_of_the_map(door: Door) -> None:
+    await door.file("clinic", "a.csv", "id,sex,born,more\n1,m,1970-01-02,x\n2,f,1970-01-02,\n3,m\n4,m,1970-02-30,\n")
+    places = dict(await door.quarantined("clinic"))
+    assert sorted(str(place) for place in places) == ["line 3", "line 4", "line 5"]
+    assert "'f' is not in the code map" in str(places["line 3"])
+    assert await door.count("Patient", "clinic") == 1
+    changed = replace(door.feeds["clinic"], code_maps={"sex": {"m": "male", "f": "female"}})
+    door.feeds["clinic"] = changed
+    rows = await door.store.inbox.quarantined(10, feed="clinic")
+    await door.store.inbox.release_for_replay([row.inbox for row in rows])
+    await door.worker.convert_waiting()
+    assert sorted(str(place) for place, _ in await door.quarantined("clinic")) == ["line 4", "line 5"]
+    assert await door.count("Patient", "clinic") == 2
+    assert [loss for _, loss in await door.store.inbox.losses(10, feed="clinic") if loss] == [["more"]]
+
+
+async def test_fhir_files_go_in_and_a_batch_keeps_its_good_entries(door: Door) -> None:
+    good = {"resourceType": "Patient", "id": "county.p1", "gender": "male"}
+    bad = {"resourceType": "Patient", "id": "county.p2", "gender": "unknowable"}
+    foreign = {"resourceType": "Patient", "id": "elsewhere.p3"}
+    batch = {
+        "resourceType": "Bundle",
+        "type": "batch",
+        "entry": [{"resource": r, "request": {"method": "PUT", "url": f"Patient/{r['id']}"}} for r in (good, bad)],
+    }
+    lines = [json.dumps(batch), json.dumps({**good, "id": "county.p4"}), json.dumps(foreign), "{not json"]
+    await door.file("bundles", "x.ndjson", "\n".join(lines))
+    assert await door.count("Patient", "county") == 2
+    causes = dict(await door.quarantined("bundles"))
+    assert sorted(str(place) for place in causes) == ["line 1", "line 3, Bundle.entry[0].resource", "line 4"]
+    assert "entry 1" in str(causes["line 1"])
+    assert await door.count("Patient", "elsewhere") == 0
