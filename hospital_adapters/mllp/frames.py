@@ -67,9 +67,9 @@ class FrameDecoder:
                 self._keep(data[position:])
                 return
             self._keep(data[position:stop])
-            yield self._take("no-end-block" if start >= 0 else None)
-            self._inside = start >= 0
+            self._inside = start >= 0  # before the yield: a caller may leave the rest, as a sender of one message does
             position = stop + 1
+            yield self._take("no-end-block" if start >= 0 else None)
 
     def give_up(self) -> Frame | None:
         """Take what is held of an unfinished message, when no more will come; None where nothing is held."""

@@ -54,3 +54,10 @@ def test_a_message_over_the_bound_keeps_only_its_head() -> None:
     assert [f.fault for f in frames] == ["too-large", None]
     assert frames[0].content == head[:4096]
     assert frames[1].content == b"next"
+
+
+def test_a_caller_who_takes_one_frame_and_leaves_finds_the_decoder_outside() -> None:
+    decoder = FrameDecoder(1000)
+    assert next(decoder.feed(b"\x0bfirst\x1c\r")).content == b"first"
+    assert not decoder.inside
+    assert next(decoder.feed(b"\x0bsecond\x1c\r")).content == b"second"
