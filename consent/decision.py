@@ -137,15 +137,16 @@ class Evaluator:
         return found
 
     def base(self, consents: Sequence[NormalConsent]) -> tuple[str, NormalConsent | None]:
-        """The base of the newest consent: deny, preset or permit; at equal or missing dates the strictest."""
-        dates = [consent.dated for consent in consents if consent.dated is not None]
-        newest = [c for c in consents if c.dated is None or c.dated == max(dates)]
-        order = ("deny", "preset", "permit")
-        bases = [(order.index(self._base_of(consent)), place) for place, consent in enumerate(newest)]
-        if not bases:
-            return "preset", None
-        strictest, place = min(bases)
-        return order[strictest], newest[place]
+        """The base of the newest consent that states one: deny or permit, else the preset.
+
+        At equal or missing dates deny wins. A consent that states none, or attests one for its own organisation, takes
+        nothing of what an older one says.
+        """
+        stating = [(self._base_of(consent), consent) for consent in consents]
+        stating = [(base, consent) for base, consent in stating if base != "preset"]
+        newest_date = max((consent.dated for _, consent in stating if consent.dated is not None), default=None)
+        newest = [each for each in stating if each[1].dated is None or each[1].dated == newest_date]
+        return min(newest, key=lambda each: each[0] != "deny", default=("preset", None))
 
     def _base_of(self, consent: NormalConsent) -> str:
         attested = consent.attested_by is not None and consent.attested_by in self._context.organisations

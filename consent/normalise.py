@@ -17,6 +17,9 @@ from ehr.errors import Issue
 
 SCOPE_SYSTEM = "http://terminology.hl7.org/CodeSystem/consentscope"
 BASES = {"OPTIN": "permit", "OPTINR": "permit", "OPTOUT": "deny", "OPTOUTE": "deny", "EMRGONLY": "deny"}
+BASE_SYSTEM = "urn:kanglian:base-policy"
+PRESET = "preset"
+"""Our code for a Consent that states no base policy of its own, since ppc-1 demands `policy` or `policyRule`."""
 LIMIT_DEPTH = 16
 LIMIT_PROVISIONS = 256
 
@@ -31,18 +34,24 @@ def _scope(resource: Mapping[str, Any], issues: list[Issue]) -> str | None:
     return found[0]
 
 
+def _base_of(system: str, code: str) -> str | None:
+    if system == BASE_SYSTEM:
+        return "preset" if code == PRESET else None
+    return BASES.get(code) if system == ACT_CODE_SYSTEM else None
+
+
 def _base(resource: Mapping[str, Any], issues: list[Issue]) -> str:
     if resource.get("policy"):
         issues.append(issue("Consent.policy", "policies by address are not read; state the base policy in policyRule"))
     stated = resource.get("policyRule")
     if stated is None:
         return "preset"
-    known = {BASES.get(code) if system == ACT_CODE_SYSTEM else None for system, code, _ in codings(stated)}
+    known = {_base_of(system, code) for system, code, _ in codings(stated)}
     if len(known) != 1 or None in known:
         issues.append(
             issue(
                 "Consent.policyRule",
-                f"the base policy must be one of {', '.join(BASES)} of {ACT_CODE_SYSTEM}",
+                f"the base policy must be one of {', '.join(BASES)} of {ACT_CODE_SYSTEM}, or {PRESET} of {BASE_SYSTEM}",
             )
         )
         return "deny"

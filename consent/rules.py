@@ -47,7 +47,7 @@ class NormalConsent(msgspec.Struct, frozen=True, omit_defaults=True):
 
     scope: str
     base: str
-    """"permit", "deny" or "preset" (none stated)."""
+    """"permit", "deny" or "preset" (none of its own stated)."""
     dated: int | None
     """dateTime in microseconds; in a class only its rank among the person's consents."""
     period: tuple[int, int]

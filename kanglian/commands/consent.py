@@ -18,6 +18,7 @@ NAME = "consent"
 HELP = "give or withdraw a resident's consent, explain a decision"
 _ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 _ACT_REASON = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+_BASE_POLICY = "urn:kanglian:base-policy"
 _SCOPE = "http://terminology.hl7.org/CodeSystem/consentscope"
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 
@@ -100,7 +101,7 @@ def _give(resident: _Resident, arguments: argparse.Namespace) -> int:
             "category": [_coded("http://loinc.org", "59284-0")],
             "patient": {"reference": f"Patient/{resident.patient}"},
             "dateTime": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "policyRule": _coded(_ACT_CODE, "OPTOUT"),
+            "policyRule": _coded(_BASE_POLICY, "preset"),
             "provision": root,
         },
     )

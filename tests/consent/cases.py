@@ -9,7 +9,7 @@ import asyncpg
 from consent.coded import IndexTerms
 from consent.decision import Context, Evaluator
 from consent.labels import _LEVEL_BIT, ACT_CODE_SYSTEM, CONFIDENTIALITY_SYSTEM, sensitivity_mask
-from consent.normalise import read_consent
+from consent.normalise import BASE_SYSTEM, read_consent
 from consent.policy import preset
 from consent.rules import ClassRules, NormalConsent, class_of
 from ehr.definitions import type_number
@@ -80,7 +80,8 @@ def consent(short: dict[str, Any]) -> dict[str, Any]:
         "patient": {"reference": "Patient/p"},
     }
     if short.get("base", "none") != "none":
-        full["policyRule"] = {"coding": [{"system": ACT_CODE_SYSTEM, "code": short["base"]}]}
+        system = BASE_SYSTEM if short["base"] == "preset" else ACT_CODE_SYSTEM
+        full["policyRule"] = {"coding": [{"system": system, "code": short["base"]}]}
     if short.get("dateTime"):
         full["dateTime"] = short["dateTime"]
     if short.get("filedBy"):

@@ -173,14 +173,16 @@ def _decided(consents: list[dict[str, Any]], request: dict[str, Any], row: dict[
 
 
 def _base(consents: list[dict[str, Any]], request: dict[str, Any]) -> str:
-    found = set()
-    for consent in _newest(consents):
+    found = []
+    for consent in consents:
         code = consent.get("policyRule", {}).get("coding", [{"code": "none"}])[0]["code"]
-        base = "permit" if code in ("OPTIN", "OPTINR") else "preset" if code == "none" else "deny"
-        if base == "permit" and consent.get("_filedBy") in request["organisations"]:
-            base = "preset"
-        found.add(base)
-    return "deny" if "deny" in found else "permit" if found == {"permit"} else "preset"
+        permits = code in ("OPTIN", "OPTINR")
+        own = consent.get("_filedBy") in request["organisations"]
+        if code not in ("none", "preset") and not (permits and own):
+            found.append((consent, "permit" if permits else "deny"))
+    newest = _newest([consent for consent, _ in found])
+    bases = {base for consent, base in found if any(consent is each for each in newest)}
+    return "deny" if "deny" in bases else "permit" if bases else "preset"
 
 
 def visible(consents: list[dict[str, Any]], request: dict[str, Any], row: dict[str, Any]) -> tuple[bool, str]:

@@ -25,6 +25,14 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
         "Consent.policyRule",
         {**cases.consent(BASE), "policyRule": {"coding": [{"system": cases.ACT_CODE_SYSTEM, "code": "NOPAT"}]}},
     ),
+    (
+        "Consent.policyRule",
+        {**cases.consent(BASE), "policyRule": {"coding": [{"system": "urn:kanglian:base-policy", "code": "OPTIN"}]}},
+    ),
+    (
+        "Consent.policyRule",
+        {**cases.consent(BASE), "policyRule": {"coding": [{"system": cases.ACT_CODE_SYSTEM, "code": "preset"}]}},
+    ),
     ("Consent.policy", {**cases.consent(BASE), "policy": [{"uri": "https://profiles.ihe.net/ITI/PCF/Policy-deny"}]}),
     ("Consent.patient", {k: v for k, v in cases.consent(BASE).items() if k != "patient"}),
     ("Consent.patient", {**cases.consent(BASE), "patient": {"identifier": {"value": "1"}}}),

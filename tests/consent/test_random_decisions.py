@@ -56,7 +56,7 @@ def _provisions(depth: int) -> st.SearchStrategy[dict[str, Any]]:
 
 CONSENTS = st.fixed_dictionaries(
     {
-        "base": st.sampled_from(["OPTIN", "OPTOUT", "EMRGONLY", "none"]),
+        "base": st.sampled_from(["OPTIN", "OPTOUT", "EMRGONLY", "preset", "none"]),
         "dateTime": st.sampled_from(["2026-01-01", "2026-02-01", ""]),
         "scope": st.sampled_from(["patient-privacy", "patient-privacy", "patient-privacy", "research"]),
         "filedBy": st.sampled_from(["", "", "county-hospital"]),

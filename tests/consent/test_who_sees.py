@@ -74,6 +74,21 @@ async def test_consent_opens_and_withdrawal_closes_on_the_next_statement(house: 
     assert await house.sees(WANG, row)
 
 
+async def test_a_permit_over_the_preset_only_adds(house: House) -> None:
+    zhang = await person(house, "adds")
+    row, self = f"Observation/{zhang}.o", resident(zhang)
+    await house.feed("township-clinic", encounter("township-clinic.adds", zhang))
+    given = consent(zhang, base="preset", dateTime="2026-01-01", provision=[
+        {"type": "permit", "actor": ["Organization/county-hospital"], "purpose": ["TREAT"]}
+    ])  # fmt: skip
+    assert not await house.sees(LI, row)
+    await house.put(self, given)
+    assert await house.sees(LI, row)
+    assert await house.sees(ZHAO, row), "whoever treats the person keeps its reach"
+    allowed = {holder: each for holder, _, each in await house.decisions.people_for_counts(house.store.pool)}
+    assert allowed[row_key("Patient", zhang)], "nothing was refused"
+
+
 async def test_residents_write_their_own_consents_only(house: House) -> None:
     zhang, liu = await person(house, "self"), await person(house, "other")
     with pytest.raises(Forbidden):
