@@ -13,12 +13,12 @@ from tests.flow.test_clinician_journey import consent_to
 
 pytestmark = pytest.mark.flow
 
-_sequence = count(601)
+_sequence = count(301)
 
 
 def _number(born: date) -> str:
     """A valid number of a woman of the test area that no demo resident has."""
-    return identity_number("330199", born, next(_sequence) & 0x1FE, "female")
+    return identity_number("330199", born, next(_sequence), "female")
 
 
 def _at_county(platform: Running, name: str, number: str, born: str, sex: str = "female") -> str:
