@@ -15,13 +15,13 @@ import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from naive_search import Question, Values, folded, values_of
-from search_record import SYNTHEA, Kept, ask, fill, kept, plain, recorded_statements, synthea
 
 from ehr.definitions import search_parameters
 from ehr.row_filter import AllOf, CustodianIn, Everything, LabelsNone, RowFilter
 from ehr.search.scope_linter import unscoped_aliases
 from ehr.store import Store
+from tests.generative.naive_search import Question, Values, folded, values_of
+from tests.search_record import SYNTHEA, Kept, ask, fill, kept, plain, recorded_statements, synthea
 
 pytestmark = pytest.mark.database
 EXAMPLES = 150

@@ -6,7 +6,6 @@ import json
 import asyncpg
 import pytest
 import pytest_asyncio
-from search_record import NOTE, START_US, Kept, ask, ask_all, fill, plain, recorded_statements, scope_of
 
 from ehr.errors import BadSearch, Expired, StaleScope, TooCostly
 from ehr.keys import row_key
@@ -14,6 +13,7 @@ from ehr.row_filter import EVERYTHING, NOTHING, AllOf, CustodianIn, RowFilter
 from ehr.search import matcher, parse, search
 from ehr.search.scope_linter import unscoped_aliases
 from ehr.store import Store
+from tests.search_record import NOTE, START_US, Kept, ask, ask_all, fill, plain, recorded_statements, scope_of
 
 pytestmark = pytest.mark.database
 OWN: RowFilter = AllOf((EVERYTHING, CustodianIn(frozenset({1}))))

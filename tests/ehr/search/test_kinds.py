@@ -3,9 +3,9 @@
 import asyncpg
 import pytest
 import pytest_asyncio
-from search_record import ask_all, fill, kept, plain
 
 from ehr.store import Store
+from tests.search_record import ask_all, fill, kept, plain
 
 pytestmark = pytest.mark.database
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from record_fixtures import AboutNamedPatient, IdentifierTerms, match_identifier, require_gender
 
 from ehr.store import Store, migrate
+from tests.ehr.store.record_fixtures import AboutNamedPatient, IdentifierTerms, match_identifier, require_gender
 
 
 @pytest.fixture(scope="module")

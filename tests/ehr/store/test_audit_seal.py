@@ -1,10 +1,10 @@
 import asyncpg
 import pytest
-from record_fixtures import NOTE
 
 from ehr.store import Store
 from ehr.store.audit import AuditQuestion, count, events
 from ehr.store.audit_seal import head, seal, verify
+from tests.ehr.store.record_fixtures import NOTE
 
 pytestmark = pytest.mark.database
 

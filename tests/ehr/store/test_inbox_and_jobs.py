@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import asyncpg
 import pytest
-from record_fixtures import NOTE, feed, read_scope
 
 from ehr.errors import KanglianError, NotFound, Unavailable
 from ehr.store import Settlement, Store, WriteOperation
 from ehr.store.change_log import START, read_after
 from ehr.store.inbox import InboxMessage
 from ehr.store.jobs import Job, enqueue, open_worker, run_jobs
+from tests.ehr.store.record_fixtures import NOTE, feed, read_scope
 
 pytestmark = pytest.mark.database
 

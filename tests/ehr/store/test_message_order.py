@@ -1,9 +1,9 @@
 import itertools
 
 import pytest
-from record_fixtures import NOTE, feed, read_scope
 
 from ehr.store import OrderKey, Store, WriteOperation
+from tests.ehr.store.record_fixtures import NOTE, feed, read_scope
 
 pytestmark = pytest.mark.database
 

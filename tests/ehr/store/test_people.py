@@ -3,12 +3,12 @@ import itertools
 
 import asyncpg
 import pytest
-from record_fixtures import NOTE, AboutNamedPatient, clinician, feed
 
 from ehr.errors import Forbidden, NotFound
 from ehr.keys import row_key
 from ehr.store import PatientMerge, Store, WriteOperation
 from ehr.store.people import IDENTITY_NUMBER_SYSTEM, identity_number, is_valid_identity_number
+from tests.ehr.store.record_fixtures import NOTE, AboutNamedPatient, clinician, feed
 
 pytestmark = pytest.mark.database
 

@@ -2,11 +2,11 @@ import asyncio
 
 import asyncpg
 import pytest
-from record_fixtures import NOTE, clinician, loader, read_scope
 
 from ehr.errors import Gone, Invalid, NotFound, StaleScope
 from ehr.row_filter import Nothing
 from ehr.store import Store, WriteOperation
+from tests.ehr.store.record_fixtures import NOTE, clinician, loader, read_scope
 
 pytestmark = pytest.mark.database
 

@@ -3,7 +3,6 @@ import uuid
 from typing import Any
 
 import pytest
-from record_fixtures import NOTE, clinician, loader, read_scope
 
 from ehr import transaction
 from ehr.bundle_links import LinkRewriter, link_names, plain
@@ -13,6 +12,7 @@ from ehr.indexing import Extractor
 from ehr.search import matcher
 from ehr.store import Store
 from ehr.validation import check
+from tests.ehr.store.record_fixtures import NOTE, clinician, loader, read_scope
 
 pytestmark = pytest.mark.database
 

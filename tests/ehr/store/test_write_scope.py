@@ -4,13 +4,13 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
-from record_fixtures import NOTE, AboutNamedPatient, clinician, feed, loader, read_scope
 
 from ehr.errors import Forbidden, Invalid, KanglianError, MultipleMatches, NotAllowed, NotFound, PreconditionFailed
 from ehr.keys import organisation_key, row_key
 from ehr.row_filter import Nothing
 from ehr.scopes import WriteScope
 from ehr.store import Store, WriteOperation, WriteOutcome
+from tests.ehr.store.record_fixtures import NOTE, AboutNamedPatient, clinician, feed, loader, read_scope
 
 pytestmark = pytest.mark.database
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hl7v2_messages import Convert, message_text
 
 from hospital_adapters.feeds import Feed
 from hospital_adapters.hl7v2.convert import Conversion, convert
 from hospital_adapters.hl7v2.parse import Message, parse
+from tests.hospital_adapters.hl7v2.hl7v2_messages import Convert, message_text
 
 SHARED = Path(os.environ.get("KANGLIAN_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 

@@ -1,9 +1,9 @@
 import pytest
-from hl7v2_messages import message_text
 
 from hospital_adapters.hl7v2 import ack
 from hospital_adapters.hl7v2.parse import Message, parse
 from hospital_adapters.hl7v2.problems import ParseProblem
+from tests.hospital_adapters.hl7v2.hl7v2_messages import message_text
 
 PROBLEM = ParseProblem("PID-3 says a|b", 102, "PID", 3, 1, component=4)
 

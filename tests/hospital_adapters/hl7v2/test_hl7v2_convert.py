@@ -2,7 +2,6 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hl7v2_messages import Convert, all_of, message_text, only
 
 from ehr.validation import check
 from hospital_adapters.feeds import Feed
@@ -10,6 +9,7 @@ from hospital_adapters.hl7v2 import tables
 from hospital_adapters.hl7v2.convert import convert, warm_up
 from hospital_adapters.hl7v2.parse import Message, parse
 from hospital_adapters.hl7v2.problems import ParseProblem
+from tests.hospital_adapters.hl7v2.hl7v2_messages import Convert, all_of, message_text, only
 
 PID = "PID|1||7^^^A&1.2.3&ISO^MR||Wang^Ming||19800101|M"
 PV1 = "PV1|1|I|W1^R2^B3^First||||D1^Li^Na||||||||||||V9^^^A"

@@ -1,6 +1,5 @@
 """For any bytes: an answer, never an exception; for any message: the same Bundle again, valid, everything accounted."""
 
-from hl7v2_messages import message_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from hospital_adapters.feeds import Feed
 from hospital_adapters.hl7v2 import ack
 from hospital_adapters.hl7v2.convert import Conversion, convert
 from hospital_adapters.hl7v2.parse import Message, parse
+from tests.hospital_adapters.hl7v2.hl7v2_messages import message_text
 
 FEED = Feed("lab", "first-hospital", "hl7v2")
 LOOSE = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

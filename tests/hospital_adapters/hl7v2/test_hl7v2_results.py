@@ -2,7 +2,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hl7v2_messages import Convert, all_of, only
+
+from tests.hospital_adapters.hl7v2.hl7v2_messages import Convert, all_of, only
 
 PID = "PID|1||7^^^A&1.2.3&ISO^MR||Wang^Ming||19800101|M"
 OBR = "OBR|1|P1^PLC|F1^FIL|GLU^Glucose^L|||20240601073000+0800|||||||||||||||20240601080000+0800|||F"
