@@ -22,7 +22,8 @@ _EXCEPTIONS = {
     r"with (inserted|moved) as \(insert into resource(_history)? ": "the writer's own rows",
     # labels spread inside the write's transaction, to rows that its projection names by key
     r"with given as \( select \* from unnest\(.*\) as g\(key, labels\) \), locked": "relabel",
-    # tests that look for canaries in every byte of a table
+    # tests that count what is there, and that look for canaries in every byte of a table
+    r"select count\(\*\) from resource where (type = \$1 and id like \$2 and )?not deleted$": "a test's own",
     r"select string_agg\(t::text, ' '\) from resource(_history)? t$": "a test's own",
 }
 
