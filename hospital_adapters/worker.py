@@ -6,17 +6,18 @@ message simply waits. Many messages are converted at once: the order of their ar
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
 
 from consent.internal import feed_write_scope
 from ehr import json_text, transaction
 from ehr.audit_note import AuditNote
 from ehr.errors import Conflict, KanglianError, StaleScope, Unavailable
-from ehr.scopes import WriteScope
 from ehr.store import Store
 from ehr.store.inbox import InboxRow
-from ehr.store.operations import OrderKey, Settlement
+from ehr.store.operations import OrderKey, Settlement, WriteOperation
 from hospital_adapters.conversion import Converted, NotConverted, line_of
 from hospital_adapters.csv.conversion import convert_row
 from hospital_adapters.feeds import Feed
@@ -26,8 +27,9 @@ from hospital_adapters.hl7v2.parse import parse
 from hospital_adapters.hl7v2.problems import ParseProblem
 from hospital_adapters.hl7v2.records import convert_message, place_of
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-_AT_ONCE = 48
+_AT_ONCE = 64
 _POLL_S = 0.1
 _ATTEMPTS = 4
 
@@ -58,6 +60,9 @@ class ConversionWorker:
     async def convert_waiting(self) -> int:
         """Convert the oldest messages that wait; says how many were taken up.
 
+        What several messages of a batch say alike about a resource (their hospital, its wards, the doctor) is written
+        once. Where one of them is refused, each is written alone and whole.
+
         Raises:
             Unavailable: the database is away; what was not settled waits on.
         """
@@ -65,20 +70,53 @@ class ConversionWorker:
         if not rows:
             return 0
         feeds = self.feeds()
-        results = await asyncio.gather(*(self._one(feeds, row) for row in rows), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        prepared = [self._convert(feeds, row) for row in rows]
+        shared = without_repetitions([each.operations if isinstance(each, Converted) else [] for each in prepared])
+        refused = await _all(
+            self._together(feeds[row.feed], row, each, operations)
+            for row, each, operations in zip(rows, prepared, shared, strict=True)
+            if isinstance(each, Converted)
+        )
+        await _all(
+            self._alone(feeds, row, each)
+            for row, each in zip(rows, prepared, strict=True)
+            if any(refused) or not isinstance(each, Converted)
+        )
         return len(rows)
 
-    async def _one(self, feeds: Mapping[str, Feed], row: InboxRow) -> None:
+    def _convert(self, feeds: Mapping[str, Feed], row: InboxRow) -> Converted | NotConverted | None:
+        """The writes of a message, why there are none, or None for FHIR, which is written as it is."""
         feed = feeds.get(row.feed)
         if feed is None:
-            await self._quarantine(row, NotConverted(f"there is no feed '{row.feed}' any more"))
+            return NotConverted(f"there is no feed '{row.feed}' any more")
+        if feed.kind == "fhir":
+            return None
+        try:
+            return convert_row(feed, row) if feed.kind == "csv" else convert_message(feed, row)
+        except Exception as error:  # noqa: BLE001 - one message must not stop the others; it is kept, and logged
+            _log.exception("message %s (%s) could not be converted", row.inbox, row.trace)
+            return NotConverted(f"a fault of the converter: {type(error).__name__}")
+
+    async def _together(
+        self, feed: Feed, row: InboxRow, converted: Converted, operations: list[WriteOperation]
+    ) -> bool:
+        """Write what is left of a message beside its neighbours; whether it was refused."""
+        try:
+            await self._write_converted(feed, row, replace(converted, operations=operations))
+        except Unavailable:
+            raise
+        except KanglianError:
+            return True
+        return False
+
+    async def _alone(self, feeds: Mapping[str, Feed], row: InboxRow, prepared: Converted | NotConverted | None) -> None:
+        if isinstance(prepared, NotConverted):
+            await self._quarantine(row, prepared)
             return
+        feed = feeds[row.feed]
         for attempt in range(_ATTEMPTS):
             try:
-                await self._write(feed, row)
+                await (self._write_fhir(feed, row) if prepared is None else self._write_converted(feed, row, prepared))
             except (StaleScope, Conflict):
                 if attempt + 1 == _ATTEMPTS:
                     raise Unavailable(f"message {row.inbox} met other writes again and again") from None
@@ -90,33 +128,20 @@ class ConversionWorker:
                 lines = [] if feed.kind == "hl7v2" else [line_of(row)]
                 place = ", ".join([*lines, *([element] if element else [])]) or None
                 await self._quarantine(row, NotConverted(str(error)[:2000], place))
-            except Exception as error:  # noqa: BLE001 - one message must not stop the others; it is kept, and logged
-                _log.exception("message %s (%s) could not be converted", row.inbox, row.trace)
-                await self._quarantine(row, NotConverted(f"a fault of the converter: {type(error).__name__}"))
             return
 
-    async def _write(self, feed: Feed, row: InboxRow) -> None:
-        scope = feed_write_scope(feed.name, feed.organisation)
-        if feed.kind == "fhir":
-            await self._write_fhir(feed, row, scope)
-            return
-        converted = convert_row(feed, row) if feed.kind == "csv" else convert_message(feed, row)
-        if isinstance(converted, NotConverted):
-            await self._quarantine(row, converted)
-            return
-        await self._write_converted(feed, row, scope, converted)
-
-    async def _write_converted(self, feed: Feed, row: InboxRow, scope: WriteScope, converted: Converted) -> None:
+    async def _write_converted(self, feed: Feed, row: InboxRow, converted: Converted) -> None:
         await self.store.write(
-            scope,
+            feed_write_scope(feed.name, feed.organisation),
             converted.operations,
             _note(feed, row),
             settlements=[Settlement(row.inbox, "done", loss=converted.loss)],
             merges=converted.merges,
         )
 
-    async def _write_fhir(self, feed: Feed, row: InboxRow, scope: WriteScope) -> None:
+    async def _write_fhir(self, feed: Feed, row: InboxRow) -> None:
         """A transaction is settled with its records; a batch's good entries go in, and its faults are the cause."""
+        scope = feed_write_scope(feed.name, feed.organisation)
         bundle = as_bundle(row.body)
         done = [Settlement(row.inbox, "done", loss=[])]
 
@@ -136,6 +161,32 @@ class ConversionWorker:
     async def _quarantine(self, row: InboxRow, why: NotConverted) -> None:
         _log.warning("message %s (%s) is in quarantine", row.inbox, row.trace)
         await self.store.inbox.settle([Settlement(row.inbox, "quarantined", cause=why.cause, place=why.place)])
+
+
+def without_repetitions(messages: Sequence[Sequence[WriteOperation]]) -> list[list[WriteOperation]]:
+    """The operations of each message, less those that a later event of the batch says again.
+
+    Of the versions of one resource, ordered by their events, one is left out where the next one has the same content:
+    it would leave no history, and the next one carries the later order key. All operations carry one.
+    """
+    versions: dict[tuple[str, str | None], list[WriteOperation]] = {}
+    for operations in messages:
+        for operation in operations:
+            versions.setdefault((operation.resource_type, operation.resource_id), []).append(operation)
+    repeated: set[int] = set()
+    for listed in versions.values():
+        listed.sort(key=lambda each: each.order_key.text() if each.order_key else "")
+        repeated |= {id(first) for first, second in pairwise(listed) if first.resource == second.resource}
+    return [[each for each in operations if id(each) not in repeated] for operations in messages]
+
+
+async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:
+    """Do all of it, then raise the first error, if any: nothing is left running."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 def _note(feed: Feed, row: InboxRow) -> AuditNote:

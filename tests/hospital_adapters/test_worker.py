@@ -11,11 +11,12 @@ import pytest_asyncio
 from consent import Consent
 from ehr.store import Store, migrate
 from ehr.store.inbox import InboxMessage
+from ehr.store.operations import OrderKey, WriteOperation
 from hospital_adapters.feeds import Feed, read_feed
 from hospital_adapters.intake import messages_of_file
 from hospital_adapters.mllp.door import inbox_message
 from hospital_adapters.mllp.frames import Frame
-from hospital_adapters.worker import ConversionWorker
+from hospital_adapters.worker import ConversionWorker, without_repetitions
 
 pytestmark = pytest.mark.database
 CSV_FEED = """
@@ -146,3 +147,29 @@ async def test_fhir_files_go_in_and_a_batch_keeps_its_good_entries(door: Door) -
     assert sorted(str(place) for place in causes) == ["line 1", "line 3, Bundle.entry[0].resource", "line 4"]
     assert "entry 1" in str(causes["line 1"])
     assert await door.count("Patient", "elsewhere") == 0
+
+
+def operation(content: str, at_us: int, identity: str = "x") -> WriteOperation:
+    resource = {"resourceType": "Organization", "id": identity, "name": content}
+    return WriteOperation("update", "Organization", identity, resource=resource, order_key=OrderKey(at_us, f"C{at_us}"))
+
+
+def test_only_what_the_next_event_says_again_is_left_out() -> None:
+    first, second, other, again = operation("A", 1), operation("A", 2), operation("B", 3), operation("A", 4)
+    elsewhere = operation("A", 1, "y")
+    given = [[again], [first, elsewhere], [other], [second]]
+    assert without_repetitions(given) == [[again], [elsewhere], [other], [second]]
+
+
+async def test_a_refused_neighbour_costs_the_others_nothing(door: Door) -> None:
+    """The newest row would write the ward for both, but is refused: the older one still writes it."""
+    ward = {"type": "Location", "identity": ["=ward"], "elements": {"name": "=Ward 7"}}
+    patient = {"type": "Patient", "identity": ["id"], "elements": {"gender": {"column": "sex", "map": "sex"}}}
+    settings = {"row": "id", "event_time": {"column": "at", "date": "%Y-%m-%d"}, "resources": [ward, patient]}
+    maps = {"sex": {"m": "male", "f": "no such code"}}
+    door.feeds["wards"] = Feed("wards", "wards", "csv", code_maps=maps, settings=settings)
+    await door.file("wards", "w.csv", "id,sex,at\n1,m,2026-01-01\n2,f,2026-01-02\n")
+    assert await door.count("Location", "wards") == 1
+    assert await door.count("Patient", "wards") == 1
+    [(place, _)] = await door.quarantined("wards")
+    assert place == "line 3, Patient.gender"
