@@ -20,21 +20,23 @@ class ProcessTrees:
         """Take the roots: the supervisor and the postmaster."""
         self._pids = pids
 
+    def _processes(self) -> list[psutil.Process]:
+        """Each process once: the supervisor's tree may hold the postmaster's."""
+        return list({process.pid: process for pid in self._pids for process in _tree(pid)}.values())
+
     def cpu_s(self) -> float:
         """User and system seconds so far of all processes of the trees, and of the children they have reaped."""
         total = 0.0
-        for pid in self._pids:
-            for process in _tree(pid):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    times = process.cpu_times()
-                    total += times.user + times.system + times.children_user + times.children_system
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system + times.children_user + times.children_system
         return total
 
     def memory_bytes(self) -> int:
         """Proportional memory of the trees, shared pages counted once."""
         total = 0
-        for pid in self._pids:
-            for process in _tree(pid):
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    total += process.memory_full_info().pss
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += process.memory_full_info().pss
         return total
