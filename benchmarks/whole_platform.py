@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/platform.py [--only reads,crud,...] [--synthea ../shared/data/synthea]
 
 Starts a platform of its own (fresh data directory, free ports), loads the given Synthea bundles as `loader`, then
-measures; each figure is work per CPU second, its median of three runs, beside "must" of the design's budget, as it stands
+measures; each figure is work per CPU second, its median of three runs, beside "must" of the design's budget, as it is
 and scaled by the calibration (raw ASGI without database, 13,700 answers a CPU second where the budgets were set).
 """
 
