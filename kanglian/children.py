@@ -30,6 +30,7 @@ def table(serving: Serving) -> Iterator[tuple[str, Callable[[], None], bool]]:
         yield f"http-{number}", lambda: _run(_http(serving)), False
     yield "feeds", lambda: _run(_feeds(serving)), False
     yield "jobs", lambda: _run(_jobs(serving)), False
+    yield "analytics", lambda: _run(_analytics(serving)), False
     yield "opening", lambda: _run(_opening(serving)), True
 
 
@@ -43,8 +44,11 @@ async def prepare(serving: Serving) -> None:
 
 def preload() -> None:
     """Import what the children need, once, so that a child starts in a moment; nothing here starts a thread."""
-    import fhir_api.application  # noqa: PLC0415 - for its effect
-    import fhir_api.server  # noqa: PLC0415, F401 - for its effect
+    import hospital_adapters.mllp.door  # noqa: PLC0415 - likewise
+    import hospital_adapters.worker  # noqa: PLC0415, F401 - likewise
+    from hospital_adapters.hl7v2.convert import warm_up  # noqa: PLC0415 - the rule tables, compiled once for all
+
+    warm_up()
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -85,6 +89,12 @@ async def _jobs(serving: Serving) -> None:
     """Jobs, conversion of what waits in the inbox, sealing of the audit."""
     stop = _stop_event()
     await wiring.work(serving.settings, serving.database_url, stop)
+
+
+async def _analytics(serving: Serving) -> None:
+    """Keep the analytics files up to date; apart from the jobs, since it computes for seconds."""
+    stop = _stop_event()
+    await wiring.keep_refreshing(serving.settings, serving.database_url, stop)
 
 
 async def _opening(serving: Serving) -> None:

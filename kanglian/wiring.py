@@ -132,7 +132,7 @@ async def feeds(settings: Settings, database_url: str, mllp: socket.socket) -> A
 
 
 async def work(settings: Settings, database_url: str, stop: asyncio.Event) -> None:
-    """Run jobs, convert what waits in the inbox, seal the audit, refresh the analytics files, until told to stop."""
+    """Run jobs, convert what waits in the inbox, seal the audit, until told to stop."""
     from ehr.store.audit_seal import keep_sealing  # noqa: PLC0415 - children only
     from ehr.store.jobs import run_jobs  # noqa: PLC0415 - likewise
     from hospital_adapters.worker import ConversionWorker  # noqa: PLC0415 - likewise
@@ -142,7 +142,6 @@ async def work(settings: Settings, database_url: str, stop: asyncio.Event) -> No
         tasks.create_task(run_jobs(database_url, opened.consent.job_handlers(), stop=stop))
         tasks.create_task(worker.run(stop))
         tasks.create_task(keep_sealing(database_url, stop=stop))
-        tasks.create_task(_keep_refreshing(settings, opened, stop))
 
 
 def _refresher(settings: Settings, opened: Record) -> "Refresher":
@@ -155,16 +154,17 @@ def _refresher(settings: Settings, opened: Record) -> "Refresher":
     return Refresher(files, opened.store.pool, secret, opened.consent.people_for_counts)
 
 
-async def _keep_refreshing(settings: Settings, opened: Record, stop: asyncio.Event) -> None:
-    """Bring the analytics files up to date every 10 s; a lost database is waited for."""
-    refresher = _refresher(settings, opened)
-    while not stop.is_set():
-        try:
-            await refresher.refresh()
-        except Unavailable as error:
-            _log.warning("the analytics files wait: %s", error)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _REFRESH_S)
+async def keep_refreshing(settings: Settings, database_url: str, stop: asyncio.Event) -> None:
+    """Bring the analytics files up to date every 10 s, until told to stop; a lost database is waited for."""
+    async with record(settings, database_url) as opened:
+        refresher = _refresher(settings, opened)
+        while not stop.is_set():
+            try:
+                await refresher.refresh()
+            except Unavailable as error:
+                _log.warning("the analytics files wait: %s", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _REFRESH_S)
 
 
 async def opening(settings: Settings, database_url: str) -> None:
