@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -96,8 +97,18 @@ async def services(settings: Settings, database_url: str, readiness: mmap.mmap) 
             oidc_issuer=settings.oidc_issuer,
             analytics=analytics(settings, opened.store),
             readiness=missing,
+            walk=readme_walk() if settings.embedded_default else (),
             link_key=load_index_key(settings.data_dir / "keys" / "link.key"),
         )
+
+
+def readme_walk() -> tuple[str, ...]:
+    """The lines of the README's walk that a newcomer pastes; none where the platform runs outside of a checkout."""
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    if not readme.is_file():
+        return ()
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line.startswith(".venv/bin/kanglian "))
 
 
 def read_feeds(settings: Settings) -> "dict[str, Feed]":

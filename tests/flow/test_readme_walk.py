@@ -1,10 +1,12 @@
 """The five-minute walk, from the README's own text, with what the README says of each step."""
 
+import html
 import json
 import re
 import shlex
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.flow.running import CHECKOUT, Running
@@ -22,6 +24,14 @@ def test_both_languages_have_the_same_lines() -> None:
     lines = _walk("README.md", "Five minutes")
     assert len(lines) == 9
     assert lines == _walk("README.zh-CN.md", "五分钟")
+
+
+def test_the_first_page_shows_accounts_links_and_the_same_lines(platform: Running) -> None:
+    page = html.unescape(httpx.get(f"{platform.base_url}/").text)
+    for line in _walk("README.md", "Five minutes"):
+        assert line in page
+    for account in ("dr.wang", "dr.li", "zhang.wei", "liu.yang", "researcher.chen", "/fhir/metadata"):
+        assert account in page
 
 
 def test_the_walk_does_what_the_readme_says(platform: Running) -> None:
