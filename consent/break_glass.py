@@ -59,15 +59,16 @@ async def open_record(store: "Store", policy: Policy, caller: Caller, patient_id
         Forbidden: the caller may not, or has opened too many records today.
     """
     check_emergency(caller)
-    found = await person_of(store.pool, patient_id)
-    if found is None:
-        return False
-    person, now = found[0], now_us()
-    if await emergencies.is_open(store.pool, caller.subject, person, now):
+    found, now = await person_of(store.pool, patient_id), now_us()
+    if found is not None and await emergencies.is_open(store.pool, caller.subject, found[0], now):
         return True
     opened_today = await emergencies.openings_since(store.pool, caller.subject, now - 86_400_000_000)
     if opened_today >= policy.break_glass_openings_a_day:
+        # alike for Patients known and unknown
         raise TooCostly("Too many records were opened by break-glass today; the privacy officer has been told.")
+    if found is None:
+        return False
+    person = found[0]
     hours = policy.break_glass_hours
     opened = await emergencies.open_emergency(
         store.pool,

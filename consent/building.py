@@ -57,6 +57,7 @@ Shape = Literal["own", "narrow", "broad", "all", "none"]
 BROAD_FROM_PERSONS = 50_000
 _LONGEST_LIFE = timedelta(hours=1)
 _METHODS: tuple[Interaction, ...] = ("create", "update", "delete")
+_TOUCHING: tuple[Interaction, ...] = ("read", "search", "update", "delete")
 
 
 def _numbers(*names: str) -> frozenset[int]:
@@ -197,11 +198,11 @@ def read_scope(
     roles = roles_of(caller)
     parts = _parts(roles, context.purpose)
     seen = any_of(*(builder.part(name) for name in parts))
-    if interaction in ("read", "search"):
-        own = OwnRows(row_key("Patient", caller.patient)) if caller.patient is not None else None
-        allowed = smart_filter(grants, interaction, hasher, any_of(own, directory_rule()) if own else None)
-    else:
-        allowed = EVERYTHING
+    own = OwnRows(row_key("Patient", caller.patient)) if caller.patient is not None else None
+    in_context = any_of(own, directory_rule()) if own else None
+    # a condition matches nothing that the token lets its bearer neither look at nor change
+    letters: tuple[Interaction, ...] = (interaction,) if interaction in ("read", "search") else _TOUCHING
+    allowed = any_of(*(smart_filter(grants, letter, hasher, in_context) for letter in letters))
     now = datetime.now(UTC)
     boundary = datetime.fromtimestamp(until_us / 1e6, UTC) if until_us < 2**52 else now + _LONGEST_LIFE
     names = "+".join(role.name for role in roles) or "no role"
@@ -232,11 +233,13 @@ def write_scope(
     base = _role_write_scope(caller, roles, holders, read, custodian)
     if base is None or base.types is None:
         raise Forbidden("This role writes no records.")
-    allowed = {method: _granted(grants, method, base.types) for method in _METHODS}
+    # scopes of level `patient` write about that patient only; beside wider ones, which do not say so, they rest
+    wider = [grant for grant in grants if grant.level != "patient"]
+    limited = not any(_granted(wider, method, base.types) for method in _METHODS)
+    allowed = {method: _granted(grants if limited else wider, method, base.types) for method in _METHODS}
     types = frozenset().union(*allowed.values())
     if not types:
         raise Forbidden("The token's scopes allow no writing.")
-    limited = all(grant.level == "patient" for grant in grants if {"c", "u", "d"} & grant.letters)
     return WriteScope(
         actor=base.actor,
         custodian=base.custodian,
