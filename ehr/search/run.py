@@ -1,6 +1,6 @@
 """Runs a search for a caller and hands back one page."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -25,7 +25,6 @@ from ehr.search.query import SearchQuery
 from ehr.search.rendering import Rendering
 from ehr.search.sort import keys_of
 from ehr.search.statement import (
-    Audited,
     Given,
     count_statement,
     counts_on_page,
@@ -46,6 +45,9 @@ class SearchableStore(Protocol):
 
     search_pool: asyncpg.Pool
     hasher: TermHasher
+
+    async def record(self, note: AuditNote, outcome: int = ..., holders: Collection[int] = ...) -> None:
+        """Make the audit row of the search durable."""
 
 
 _extractors: WeakKeyDictionary[TermHasher, Extractor] = WeakKeyDictionary()
@@ -128,7 +130,7 @@ async def search(
         StaleScope: decide again, once; nothing was shown or logged.
         Unavailable: the database is away or too slow.
     """
-    request = _Request(store, scope, query, note, now_us(), extractor or _extractor_of(store.hasher))
+    request = _Request(store, scope, query, now_us(), extractor or _extractor_of(store.hasher))
     self_query = page.self_query(query.pairs)
     binding = "\x1f".join(
         (scope.actor, scope.organisation or "", scope.purpose_of_use, query.resource_type, self_query)
@@ -137,6 +139,8 @@ async def search(
     with database_errors():
         async with store.search_pool.acquire() as connection:
             found = await request.answer(connection, position)
+    if not scope.internal:
+        await store.record(note, holders=_holders((*found.matches, *found.includes)))
     following = None
     if found.following is not None:
         following = page.seal(link_key, binding, found.following)
@@ -163,7 +167,6 @@ class _Request:
     store: SearchableStore
     scope: ReadScope
     query: SearchQuery
-    note: AuditNote
     at_us: int
     extractor: Extractor
 
@@ -186,20 +189,18 @@ class _Request:
     ) -> _Found:
         common = await common_terms(self.store.hasher, connection)
         rendering = Rendering(self.scope.row_filter, self.store.hasher, walk_chains=walk, common_terms=common)
-        audited = None if self.scope.internal else Audited(self.scope, self.note, self.at_us)
-        second = include.needs_bodies(self.query) and not self.query.count_only
         if self.query.count_only and given is None:
-            text = count_statement(rendering, self.query, audited)
+            text = count_statement(rendering, self.query)
         else:
-            text = page_statement(rendering, self.query, position, None if second else audited, given)
+            text = page_statement(rendering, self.query, position, given)
         rows = await connection.fetch(text, *rendering.parameters.values)
         first = rows[0]
         if first["overflow"]:
             return await self._page(connection, position, given, following, walk=True)
         require_fresh(self.scope, first["epoch"], first["highest_class"])
         found = self._read(rows, position, given)
-        if second:
-            found.includes = await self._targets(connection, found, audited)
+        if include.needs_bodies(self.query) and not self.query.count_only:
+            found.includes = await self._targets(connection, found)
         if len(found.includes) > limits.INCLUDED_ROWS:
             raise TooCostly(f"More than {limits.INCLUDED_ROWS} included resources; ask for fewer with _count")
         more = given.more if given is not None else not self.query.count_only and first["found"] > self.query.count
@@ -232,19 +233,19 @@ class _Request:
         )
         return Position(values, last.key, started, snapshot, found.total is None)
 
-    async def _targets(
-        self, connection: asyncpg.Connection, found: _Found, audited: Audited | None
-    ) -> list[StoredVersion]:
+    async def _targets(self, connection: asyncpg.Connection, found: _Found) -> list[StoredVersion]:
         bodies = [match.body for match in found.matches if match.body is not None]
         keys = include.target_keys(self.extractor, self.query.includes, [parse_json(body) for body in bodies])
-        shown = [*found.matches, *found.includes]
-        holders = sorted({holder for one in shown if one.holder for holder in (one.holder, *one.others)})
         rendering = Rendering(self.scope.row_filter, self.store.hasher)
-        text = keys_statement(rendering, audited, keys, holders)
+        text = keys_statement(rendering, keys)
         rows = await connection.fetch(text, *rendering.parameters.values)
         require_fresh(self.scope, rows[0]["epoch"], rows[0]["highest_class"])
         targets = [_version(row) for row in rows if row["place"] is not None]
         return _distinct(found.matches, [*found.includes, *targets])
+
+
+def _holders(shown: Iterable[StoredVersion]) -> set[int]:
+    return {holder for one in shown if one.holder for holder in (one.holder, *one.others)}
 
 
 def _distinct(matches: list[StoredVersion], rows: Iterable[StoredVersion]) -> list[StoredVersion]:

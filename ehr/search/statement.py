@@ -1,12 +1,10 @@
-"""The one statement of a search: page, bounded count, included rows, audit row and freshness in one round trip.
+"""The one statement of a search: page, bounded count, included rows and freshness in one round trip.
 
-Every alias of `resource` carries the caller's scope; the audit row is written only where the answer will be shown.
+Every alias of `resource` carries the caller's scope.
 """
 
 from dataclasses import dataclass
 
-from ehr.audit_note import AuditNote
-from ehr.scopes import ReadScope
 from ehr.search import include, limits
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery
@@ -14,18 +12,8 @@ from ehr.search.rendering import Rendering
 from ehr.search.sort import NEWEST_FIRST, Order, keys_of, never_missing, order_of, unmoved
 from ehr.search.statement_columns import columns_of
 from ehr.search.where import row_condition
-from ehr.store import audit
 
 _SAFE_ORDER = (NEWEST_FIRST,)
-
-
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """The audit row that the statement writes: whose it is and when."""
-
-    scope: ReadScope
-    note: AuditNote
-    at_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +34,13 @@ def page_statement(
     rendering: Rendering,
     query: SearchQuery,
     position: Position | None,
-    audited: Audited | None,
     given: Given | None = None,
 ) -> str:
     """The statement of one page; `given` is what was already found by opening bodies.
 
     Result: one row at least (policy_state's `epoch` and `highest_class`, `found`, `total`, `overflow`, `snapshot`, the
     sort values of the last match as `s0` ... where the match does not hold them), and for each row of the answer
-    `place` (0 for included rows) and `COLUMNS`, in any order. Without `audited` no audit row is written: a second
-    statement will fetch more rows and write it.
+    `place` (0 for included rows) and `COLUMNS`, in any order.
     """
     tables: list[str] = []
     total = "null::bigint"
@@ -77,8 +63,6 @@ def page_statement(
         + ")"
     )
     overflow = _overflow(rendering)
-    if audited is not None:
-        tables.append(_audit(rendering, audited, overflow, "answer"))
     if position is None and keys_of(query) != _SAFE_ORDER:
         facts.append("pg_current_snapshot()::text as snapshot")
     return (
@@ -123,33 +107,24 @@ def _matches(
     return f"(select nullif(found.number, {limits.COUNTED}) from (select {counted} as number) as found)"
 
 
-def count_statement(rendering: Rendering, query: SearchQuery, audited: Audited | None) -> str:
+def count_statement(rendering: Rendering, query: SearchQuery) -> str:
     """The statement of `_summary=count`: the exact number of matches, no rows."""
     counted = f"counted as (select count(*) as total from resource r where {matching(rendering, query)})"
     overflow = _overflow(rendering)
     tables = [*rendering.extra_tables, counted]
-    if audited is not None:
-        tables.append(_audit(rendering, audited, overflow, None))
     return (
         f"with {', '.join(tables)} select ps.epoch, ps.highest_class, c.total,"
         f" {overflow} as overflow, null as place from policy_state ps cross join counted c"
     )
 
 
-def keys_statement(rendering: Rendering, audited: Audited | None, keys: list[int], holders: list[int]) -> str:
-    """The statement that fetches included rows by key; its audit row names the `holders` of the matches too."""
+def keys_statement(rendering: Rendering, keys: list[int]) -> str:
+    """The statement that fetches included rows by key."""
     given = rendering.add(keys, "bigint[]")
     visible = rendering.row_filter.sql("i", rendering.parameters)
-    found = (
-        f"answer as (select 0 as place, {columns_of('i')} from resource i where i.key = any({given})"
-        f" and not i.deleted and {visible})"
-    )
-    tables = [found]
-    if audited is not None:
-        more = f" union select unnest({rendering.add(holders, 'bigint[]')})"
-        tables.append(_audit(rendering, audited, "false", "answer", more))
     return (
-        f"with {', '.join(tables)}"
+        f"with answer as (select 0 as place, {columns_of('i')} from resource i where i.key = any({given})"
+        f" and not i.deleted and {visible})"
         " select ps.epoch, ps.highest_class, a.* from policy_state ps left join answer a on true"
     )
 
@@ -157,22 +132,6 @@ def keys_statement(rendering: Rendering, audited: Audited | None, keys: list[int
 def _overflow(rendering: Rendering) -> str:
     tests = [f"{size} > {limits.CHAINED_KEYS}" for size in rendering.chain_sizes]
     return f"({' or '.join(tests)})" if tests else "false"
-
-
-def _audit(rendering: Rendering, audited: Audited, overflow: str, answer: str | None, more: str = "") -> str:
-    holders = "'{}'::bigint[]"
-    if answer is not None:
-        holders = (
-            f"array(select distinct u.holder from {answer} a cross join lateral"
-            f" unnest({audit.holders_sql('a')}) as u(holder){more})"
-        )
-    where = audit.fresh_sql(audited.scope, rendering.parameters)
-    if overflow != "false":
-        where += f" and not {overflow}"
-    insert = audit.insert_sql(
-        rendering.parameters, audited.note, audited.at_us, outcome_sql="0", holders_sql=holders, where_sql=where
-    )
-    return f"audit as ({insert} returning 1)"
 
 
 def candidates_statement(

@@ -1,7 +1,7 @@
 """The record: opens the pools, and offers every interaction on stored resources behind a scope."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
@@ -13,6 +13,7 @@ from ehr.errors import KanglianError, StaleScope, Unavailable
 from ehr.keys import TermHasher
 from ehr.scopes import ReadScope, WriteScope
 from ehr.store import audit
+from ehr.store.audit_log import AuditLog
 from ehr.store.bodies import open_body
 from ehr.store.conditions import MatchingKeys, ids_of, writer_filter
 from ehr.store.database import KEYED_SETTINGS, SEARCH_SETTINGS, WRITE_SETTINGS, database_errors, open_pool
@@ -51,6 +52,7 @@ class Store:
         self._open_for_writes = {name for each in projections for name in each.types} >= _MUST_SEE
         self._preparation = preparation
         self._matching_keys = matching_keys
+        self._audit_log = AuditLog(self.pool)
         self._reader = Reader(self.pool)
         self._historian = Historian(self.pool)
         self._writer = Writer(
@@ -104,7 +106,7 @@ class Store:
 
     async def close(self) -> None:
         """Finish what waits and close all connections."""
-        await asyncio.gather(self._reader.close(), self._writer.close(), self.inbox.close())
+        await asyncio.gather(self._reader.close(), self._writer.close(), self.inbox.close(), self._audit_log.close())
         await asyncio.gather(self.pool.close(), self._write_pool.close(), self.searching.close())
 
     async def read(self, scope: ReadScope, resource_type: str, resource_id: str, note: AuditNote) -> StoredVersion:
@@ -185,9 +187,9 @@ class Store:
         except KanglianError as error:
             return WriteOutcome("failed", operation.resource_type, operation.resource_id or "", error=error)
 
-    async def record(self, note: AuditNote, outcome: int = audit.SUCCESS, holders: Sequence[int] = ()) -> None:
-        """Make an audit row durable for something that no statement of the store did."""
-        await self._writer.record(note, outcome, holders)
+    async def record(self, note: AuditNote, outcome: int = audit.SUCCESS, holders: Collection[int] = ()) -> None:
+        """Make the audit row of what no statement of the store has logged durable; concurrent ones share a commit."""
+        await self._audit_log.record(note, outcome, holders)
 
     async def is_reachable(self) -> bool:
         """Whether the database answers (readiness)."""
