@@ -102,7 +102,19 @@ async def explain(consent: "Consent", caller: Caller, reference: str) -> Explana
             consent_id=source.consent_id,
             consent_version=source.version,
         )
-    return explained(*_otherwise(evaluator, context, read_consents=[n for _, n in read], kept=kept, row=row))
+    rule, reason, decider = _otherwise(
+        evaluator, context, read_consents=[normal for _, normal in read], kept=kept, row=row
+    )
+    if decider is None:
+        return explained(rule, reason)
+    source = next(each for each, candidate in read if candidate is decider)
+    return explained(
+        rule,
+        reason,
+        provision="Consent.policyRule",
+        consent_id=source.consent_id,
+        consent_version=source.version,
+    )
 
 
 def _facts(row: ExplainedRow) -> RowFacts:
@@ -156,18 +168,21 @@ def _otherwise(
     read_consents: list[NormalConsent],
     kept: bool,
     row: ExplainedRow,
-) -> tuple[str, str]:
+) -> tuple[str, str, NormalConsent | None]:
+    """(rule, reason, the consent whose base policy decides) where no provision matches."""
     if kept and row.visible:
-        return "1 role, scope, custodianship", "the custodian sees its own rows; a base policy does not hide them"
+        reason = "the custodian sees its own rows; a base policy does not hide them"
+        return "1 role, scope, custodianship", reason, None
     now = now_us()
     scope = RESEARCH if is_research(context.purpose) else PATIENT_PRIVACY
     current = [c for c in read_consents if c.scope == scope and c.period[0] <= now < c.period[1]]
     base, decider = evaluator.base(current)
     if row.visible and context.emergency:
-        return "7 break-glass", "broken glass overrides preset and base policy"
+        return "7 break-glass", "broken glass overrides preset and base policy", None
     if decider is None or base == "preset":
         return (
             "6 base policy, else the preset",
             f"no consent decides: the preset {'opens' if row.visible else 'closes'} it",
+            None,
         )
-    return "6 base policy, else the preset", f"no provision matches: the base policy is {base}"
+    return "6 base policy, else the preset", f"no provision matches: the base policy is {base}", decider

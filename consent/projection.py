@@ -11,12 +11,14 @@ from datetime import tzinfo
 import asyncpg
 
 from consent import filing, reaching, spreading
-from consent.labels import KEPT, REVIEW, SPREADING, Reading, own_of, read_resource
+from consent.labels import KEPT, REVIEW, SPREADING, Reading, own_of, read_resource, with_level
 from consent.persons import Naming, name_persons, type_rules
 from consent.policy import Policy
 from ehr.access import classes
-from ehr.access.holders import HolderState, adopt, ensure_holders, rows_by_key
-from ehr.changes import Change
+from ehr.access.attachments import Referrer, adopt, referrers_of, remember
+from ehr.access.holders import HolderState, ensure_holders, rows_by_key
+from ehr.access.reach import settle_referrals
+from ehr.changes import Change, RowAccess
 from ehr.errors import Unavailable
 from ehr.keys import TermHasher, organisation_key, row_key
 
@@ -63,10 +65,11 @@ class AccessProjection:
         states = await ensure_holders(connection, dict(sorted(named.items())))
         for work in works:
             _stamp(work, states, waiting.get(work.change.key, 0))
+        await self._remember_attachments(connection, works)
         await spreading.spread(connection, works, stored, self.hasher, self._base_url)
         await self._adopt_binaries(connection, works)
         current = [change for change in changes if not change.superseded]
-        await reaching.apply(connection, current, states, self._policy, self._zone)
+        await reaching.apply(connection, current, states, policy=self._policy, zone=self._zone, hasher=self.hasher)
         await filing.apply(connection, current, states, in_force)
         if any(_changes_roles(change) for change in current):
             await classes.raise_epoch(connection)
@@ -74,6 +77,7 @@ class AccessProjection:
     async def people_changed(self, connection: asyncpg.Connection, persons: Sequence[int]) -> None:
         """Form the classes of persons anew after they were linked or parted."""
         await filing.reclassify(connection, persons)
+        await settle_referrals(connection, persons, ())
 
     def _read(self, change: Change) -> Work:
         resource = change.resource or {}
@@ -84,24 +88,52 @@ class AccessProjection:
             change.access.custodian = organisation_key(change.scope.custodian)
         return Work(change, reading, naming, holders)
 
+    async def _remember_attachments(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
+        rows: dict[tuple[int, int], tuple[int, int, int]] = {}
+        for work in works:
+            change = work.change
+            if change.resource_type in spreading.ATTACHING:
+                for key in spreading.attached_binaries(change.resource or {}, self._base_url):
+                    rows[change.key, key] = (change.key, key, change.access.custodian)
+        await remember(connection, list(rows.values()))
+
     async def _adopt_binaries(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
         """A Binary without securityContext belongs to whom its referrer is about, where one custodian keeps both."""
-        fresh = {work.change.key: work for work in works if work.change.resource_type == "Binary"}
-        rows: list[tuple[int, int, int, int]] = []
+        fresh = {work.change.key: work.change.access for work in works if work.change.resource_type == "Binary"}
+        referring: dict[int, list[Referrer]] = {}
+        for row in await referrers_of(connection, sorted(fresh)):
+            referring.setdefault(row.binary, []).append(row)
+        stored: dict[int, Referrer] = {}
         for work in works:
             access = work.change.access
-            if not access.holder or work.change.resource_type not in spreading.ATTACHING:
+            if work.change.resource_type not in spreading.ATTACHING:
                 continue
             for key in spreading.attached_binaries(work.change.resource or {}, self._base_url):
-                binary = fresh.get(key)
-                if binary is None:
-                    rows.append((key, access.custodian, access.holder, access.consent_class))
-                elif not binary.change.access.holder and binary.change.access.custodian == access.custodian:
-                    binary.change.access.holder = access.holder
-                    binary.change.access.others = access.others
-                    binary.change.access.consent_class = access.consent_class
-                    binary.change.access.labels |= access.labels & SPREADING
-        await adopt(connection, rows)
+                row = Referrer(
+                    key,
+                    access.custodian,
+                    access.holder,
+                    tuple(access.others or ()),
+                    access.consent_class,
+                    access.labels,
+                )
+                if key in fresh:
+                    referring.setdefault(key, []).append(row)
+                elif row.holder:
+                    stored.setdefault(key, row)
+        for key, rows in referring.items():
+            for row in rows:
+                _take_after(fresh[key], row)
+        await adopt(connection, list(stored.values()))
+
+
+def _take_after(access: RowAccess, row: Referrer) -> None:
+    """Give a Binary the persons and labels of a row that points to it."""
+    if row.custodian != access.custodian:
+        return
+    if not access.holder:
+        access.holder, access.others, access.consent_class = row.holder, list(row.others) or None, row.consent_class
+    access.labels = with_level(access.labels | row.labels & SPREADING)
 
 
 def _inherited_keys(works: Sequence[Work]) -> set[int]:

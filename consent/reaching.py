@@ -5,6 +5,7 @@ only while the referring one has reach by an Encounter itself, so what a referra
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -14,9 +15,19 @@ from consent import dates
 from consent.persons import split_reference, type_rules
 from consent.policy import Policy
 from ehr.access.holders import HolderState
-from ehr.access.reach import ENCOUNTER, NAMED, REFERRAL, Reach, encounter_reach, replace_reach
+from ehr.access.reach import (
+    ENCOUNTER,
+    NAMED,
+    REFERRAL,
+    WAITING,
+    Reach,
+    encounter_reach,
+    replace_reach,
+    role_organisations,
+    settle_referrals,
+)
 from ehr.changes import Change
-from ehr.keys import organisation_key
+from ehr.keys import TermHasher, organisation_key, row_key
 
 _DAY_US = 86_400_000_000
 _PRESENT = frozenset({"arrived", "triaged", "in-progress", "onleave", "finished"})
@@ -60,12 +71,12 @@ def referral_until(resource: Mapping[str, Any], at: datetime, policy: Policy, zo
     return latest if end is None else min(end, latest)
 
 
-def receivers(resource: Mapping[str, Any]) -> list[str]:
-    """Ids of the Organizations asked to perform a request."""
+def _performers(resource: Mapping[str, Any], resource_type: str) -> list[str]:
+    """Ids of the performers of a request that are of this type."""
     found = []
     for performer in resource.get("performer", ()):
         split = split_reference(str(performer.get("reference", "")))
-        if split is not None and split[0] == "Organization":
+        if split is not None and split[0] == resource_type:
             found.append(split[1])
     return found
 
@@ -91,23 +102,67 @@ async def apply(
     connection: asyncpg.Connection,
     changes: Sequence[Change],
     states: Mapping[int, HolderState],
+    *,
     policy: Policy,
     zone: tzinfo,
+    hasher: TermHasher,
 ) -> None:
     """Write the reach of the Encounters, referrals and Consents among the changes."""
     touched = [change for change in changes if _touches(change)]
     if not touched:
         return
-    rows = [row for change in touched for row in _rows(change, states, policy, zone)]
-    referrals = [row for row in rows if row.kind == REFERRAL]
-    by_key = {change.key: change for change in touched}
-    sources = [change.key for change in touched if change.resource_type != "ServiceRequest"]
-    await replace_reach(connection, sources, [row for row in rows if row.kind != REFERRAL])
-    if len(sources) < len(touched):
-        asked = {row.source: (by_key[row.source].access.custodian, row.person) for row in referrals}
-        held = await encounter_reach(connection, sorted(set(asked.values())), max(_us(c.at) for c in touched))
-        allowed = [row for row in referrals if asked[row.source] in held]
-        await replace_reach(connection, set(by_key) - set(sources), allowed)
+    requests = [change for change in touched if change.resource_type == "ServiceRequest"]
+    others = [change for change in touched if change.resource_type != "ServiceRequest"]
+    rows = [row for change in others for row in _rows(change, states, policy, zone)]
+    await replace_reach(connection, [change.key for change in others], rows)
+    encounters = [change for change in others if change.resource_type == "Encounter"]
+    if encounters:
+        await settle_referrals(connection, (), sorted({holder for each in encounters for holder in _about(each)}))
+    if requests:
+        roles = await _organisations_of_roles(connection, requests, changes, hasher)
+        await _refer(connection, [_referral(change, states, policy, zone, roles) for change in requests], requests)
+
+
+async def _refer(
+    connection: asyncpg.Connection, referrals: Sequence[Sequence[Reach]], requests: Sequence[Change]
+) -> None:
+    """Write referrals; those of an organisation without reach by an Encounter wait for it."""
+    custodians = {change.key: change.access.custodian for change in requests}
+    rows = [row for each in referrals for row in each]
+    pairs = sorted({(custodians[row.source], row.person) for row in rows})
+    held = await encounter_reach(connection, pairs, max(_us(change.at) for change in requests))
+    rows = [row if (custodians[row.source], row.person) in held else replace(row, kind=WAITING) for row in rows]
+    await replace_reach(connection, list(custodians), rows)
+
+
+async def _organisations_of_roles(
+    connection: asyncpg.Connection, requests: Sequence[Change], changes: Sequence[Change], hasher: TermHasher
+) -> dict[int, list[tuple[int, str]]]:
+    """(custodian of the role, organisation) of the PractitionerRoles asked to perform, by row key."""
+    asked = {
+        row_key("PractitionerRole", role)
+        for c in requests
+        for role in _performers(c.resource or {}, "PractitionerRole")
+    }
+    found: dict[int, list[tuple[int, str]]] = {}
+    for change in changes if asked else ():
+        if change.key in asked:
+            named = split_reference(str((change.resource or {}).get("organization", {}).get("reference", "")))
+            of = [(change.access.custodian, named[1])] if named is not None and named[0] == "Organization" else []
+            found[change.key] = of
+    for key, custodian, organisation in await role_organisations(connection, sorted(asked - set(found)), hasher):
+        found.setdefault(key, []).append((custodian, organisation))
+    return found
+
+
+def _about(change: Change) -> Iterator[int]:
+    """Holders whom an Encounter names, or named before."""
+    if change.access.holder:
+        yield change.access.holder
+    subject = (change.previous or {}).get("subject")
+    named = split_reference(str(subject.get("reference", ""))) if isinstance(subject, dict) else None
+    if named is not None and named[0] == "Patient":
+        yield row_key(*named)
 
 
 def _touches(change: Change) -> bool:
@@ -132,9 +187,32 @@ def _rows(change: Change, states: Mapping[int, HolderState], policy: Policy, zon
         until = encounter_until(resource, change.at, policy, zone) if change.scope.opens_reach else None
         if until is not None:
             yield Reach(access.custodian, person, change.key, access.holder, ENCOUNTER, until)
-    elif change.scope.opens_referral:
-        until = referral_until(resource, change.at, policy, zone)
-        for receiver in sorted(set(receivers(resource))) if until is not None else ():
-            organisation = organisation_key(receiver)
-            if organisation != access.custodian and until is not None:
-                yield Reach(organisation, person, change.key, access.holder, REFERRAL, until)
+
+
+def _referral(
+    change: Change,
+    states: Mapping[int, HolderState],
+    policy: Policy,
+    zone: tzinfo,
+    roles: Mapping[int, Sequence[tuple[int, str]]],
+) -> list[Reach]:
+    """What a referral would open: the organisations asked to perform it, and those of the roles asked.
+
+    A role counts where the platform, the referring organisation or the role's own organisation says so.
+    """
+    access, resource = change.access, change.resource
+    if resource is None or access.holder not in states or not change.scope.opens_referral:
+        return []
+    until = referral_until(resource, change.at, policy, zone)
+    if until is None:
+        return []
+    receivers = {organisation_key(name) for name in _performers(resource, "Organization")}
+    for role in _performers(resource, "PractitionerRole"):
+        for custodian, name in roles.get(row_key("PractitionerRole", role), ()):
+            if custodian in (organisation_key("platform"), access.custodian, organisation_key(name)):
+                receivers.add(organisation_key(name))
+    person = states[access.holder].person
+    return [
+        Reach(receiver, person, change.key, access.holder, REFERRAL, until)
+        for receiver in sorted(receivers - {access.custodian})
+    ]

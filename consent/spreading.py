@@ -12,6 +12,7 @@ import asyncpg
 
 from consent.labels import SPREADING, Spread, own_of, spreads_of, table, targets_of, with_level
 from consent.persons import split_reference
+from ehr.access.attachments import attached_to
 from ehr.access.holders import RowState
 from ehr.access.labels import keep_for_later, raise_labels, rows_with_terms
 from ehr.keys import TermHasher, row_key
@@ -117,6 +118,7 @@ async def raise_referrers(
             for key, labels in pending.items():
                 await enqueue(connection, RELABEL_JOB, {"key": str(key), "labels": str(labels)})
             return
+        await raise_labels(connection, await attached_to(connection, pending))
         by_term = {key ^ salt: labels for key, labels in pending.items() for salt in salts}
         every = 0
         for labels in pending.values():

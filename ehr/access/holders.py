@@ -74,19 +74,3 @@ async def rows_by_key(
         if not row["pending"]
     }
     return found, {row["key"]: row["labels"] for row in rows if row["pending"]}
-
-
-async def adopt(connection: asyncpg.Connection, rows: Sequence[tuple[int, int, int, int]]) -> None:
-    """Give rows about nobody (key) a holder and class, where the referring row has the same custodian.
-
-    Args:
-        connection: inside the transaction of the referring row.
-        rows: (key, custodian, holder, class).
-    """
-    if rows:
-        await connection.execute(
-            """update resource r set holder = g.holder, "class" = g.class
-            from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[]) as g(key, custodian, holder, class)
-            where r.key = g.key and r.custodian = g.custodian and r.holder = 0""",
-            *([row[column] for row in rows] for column in range(4)),
-        )

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from ehr.definitions import type_number
+from ehr.keys import TermHasher
+
 ENCOUNTER = 1
 REFERRAL = 2
 NAMED = 3
 """A grantee named in a Consent, who may read that Consent."""
+WAITING = 4
+"""A referral by an organisation that has no reach by an Encounter: it opens nothing until there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +71,41 @@ async def encounter_reach(
         now_us,
     )
     return {(row["organisation"], row["person"]) for row in rows}
+
+
+# Encounters and referrals come in any order: a referral counts while the referring organisation has, or had when the
+# referral was recorded, reach by an Encounter that still stands.
+_SETTLE = """with due as (
+  select x.organisation, x.person, x.source, case when exists (
+    select from reach e where e.organisation = r.custodian and e.person = x.person and e.kind = 1
+      and e.until > r.last_updated) then 2 else 4 end as kind
+  from reach x join resource r on r.key = x.source
+  where x.kind in (2, 4) and r.key is not null
+    and x.person in (
+      select unnest($1::bigint[]) union select h.person from holder_person h where h.holder = any($2::bigint[]))
+)
+update reach x set kind = d.kind from due d
+where (x.organisation, x.person, x.source) = (d.organisation, d.person, d.source) and x.kind <> d.kind"""
+
+
+async def settle_referrals(connection: asyncpg.Connection, persons: Sequence[int], holders: Sequence[int]) -> None:
+    """Open the waiting referrals of these persons whose organisation has reach now, close those that lost theirs."""
+    await connection.execute(_SETTLE, list(persons), list(holders))
+
+
+_ROLES = """select r.key, r.custodian, o.id as organisation
+from resource r cross join lateral unnest(r.terms) as t(term)
+join resource o on o.key = t.term # $2::bigint and o.type = $3::smallint
+where r.key = any($1::bigint[]) and r.key is not null and o.key is not null and not r.deleted and not o.deleted
+order by r.key, o.id"""
+
+
+async def role_organisations(
+    connection: asyncpg.Connection, roles: Sequence[int], hasher: TermHasher
+) -> list[tuple[int, int, str]]:
+    """(row key, custodian, id of its organisation) of stored PractitionerRoles."""
+    if not roles:
+        return []
+    salt = hasher.reference_salt("PractitionerRole", "organization")
+    rows = await connection.fetch(_ROLES, list(roles), salt, type_number("Organization"))
+    return [(row["key"], row["custodian"], row["organisation"]) for row in rows]

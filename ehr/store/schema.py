@@ -211,6 +211,15 @@ pending_label = sa.Table(
     sa.Column("labels", sa.BigInteger, nullable=False, comment="what an earlier row that refers to it says of it"),
 )
 
+attachment = sa.Table(
+    "attachment",
+    metadata,
+    sa.Column("referrer", sa.BigInteger, primary_key=True, autoincrement=False, comment="row key"),
+    sa.Column("binary", sa.BigInteger, primary_key=True, autoincrement=False, comment="row key, stored or not yet"),
+    sa.Column("custodian", sa.BigInteger, nullable=False, comment="of the referrer"),
+    sa.Index("attachment_binary", "binary"),
+)
+
 reach = sa.Table(
     "reach",
     metadata,
@@ -220,7 +229,7 @@ reach = sa.Table(
         "source", sa.BigInteger, primary_key=True, autoincrement=False, comment="row key of Encounter or ServiceRequest"
     ),
     sa.Column("holder", sa.BigInteger, nullable=False, comment="whom the source names; a merge moves person, not this"),
-    sa.Column("kind", sa.SmallInteger, nullable=False, comment="1 encounter, 2 referral"),
+    sa.Column("kind", sa.SmallInteger, nullable=False, comment="1 encounter, 2 referral, 3 named, 4 waiting"),
     sa.Column("until", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
     sa.Index("reach_source", "source"),
     sa.Index("reach_person", "person", "organisation"),

@@ -136,6 +136,7 @@ async def test_reach_of_referrals(house: House) -> None:
     await house.feed("first-hospital", sent)
     assert not await house.sees(LI, row), "the referring hospital has no Encounter"
     await house.feed("first-hospital", encounter("first-hospital.e", zhang))
+    assert await house.sees(LI, row), "the Encounter opens what waited for it"
     await house.feed("first-hospital", {**sent, "priority": "urgent"})
     assert await house.sees(LI, row)
     onward = referral("county-hospital.onward", zhang, "township-clinic")
