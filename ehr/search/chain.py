@@ -22,8 +22,9 @@ def chain_condition(rendering: Rendering, alias: str, chain: Chain, render: Rend
 def _alternative(rendering: Rendering, alias: str, chain: Chain, inner: Criterion, render: RenderCriterion) -> str:
     target = rendering.alias("c")
     salt = rendering.add(rendering.hasher.reference_salt(chain.resource_type, chain.code), "bigint")
-    visible = rendering.row(target, inner.resource_type)
-    visible += f" and {rendering.conditions(target, render(rendering, target, inner))}"
+    conditions = render(rendering, target, inner)
+    visible = f"{rendering.row(target, inner.resource_type)} and {rendering.conditions(target, conditions)}"
+    rendering.plan_holds = rendering.plan_holds and rendering.selects(conditions)
     if inner.resource_type == "Patient" and person.names_holder(chain.resource_type, chain.code):
         return (
             f"({alias}.holder in (select {target}.key from resource {target} where {visible})"

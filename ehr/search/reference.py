@@ -63,7 +63,7 @@ def condition(rendering: Rendering, alias: str, criterion: Criterion) -> list[Co
         patients = [target for target in targets if target[0] == "Patient"]
         if len(patients) == len(targets) or code == "patient":
             keys = [row_key(*target) for target in patients]
-            conditions.append(Condition(sql=f"{alias}.holder = any({rendering.add(keys, 'bigint[]')})"))
+            conditions.append(Condition(sql=f"{alias}.holder = any({rendering.add(keys, 'bigint[]')})", keyed=True))
     return conditions
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ehr.definitions import type_number
 from ehr.keys import TermHasher
 from ehr.row_filter import Parameters, RowFilter
+from ehr.search.frequency import UNKNOWN, Frequencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,11 @@ class Condition:
     terms: tuple[int, ...] = ()
     negated: bool = False
     sql: str | None = None
+    keyed: bool = False
+    """True where `sql` names rows by key or holder, so that it selects few whatever its values."""
 
 
+_FEW_TERMS = 4
 NEVER = Condition(sql="false")
 
 
@@ -29,8 +33,10 @@ class Rendering:
     parameters: Parameters = field(default_factory=Parameters)
     walk_chains: bool = False
     """Follow chains row by row, since a chain has too many targets to look them up as terms."""
-    common_terms: frozenset[int] = frozenset()
-    """Terms that many rows have (`ehr.search.frequency`)."""
+    frequencies: Frequencies = UNKNOWN
+    """Terms that many rows have."""
+    plan_holds: bool = True
+    """Whether one plan serves all values of this form: each alias is reached by rare terms or by key."""
     chain_sizes: list[str] = field(default_factory=list)
     """SQL counts of chain targets; the statement holds only where all are at most `limits.CHAINED_KEYS`."""
     extra_tables: list[str] = field(default_factory=list)
@@ -54,12 +60,24 @@ class Rendering:
     def matching_row(self, alias: str, resource_type: str, conditions: list[Condition]) -> str:
         """The whole predicate of a row; beside a rare term the type is left out (`ehr.search.frequency`)."""
         meets = self.conditions(alias, conditions)
+        self.plan_holds = self.plan_holds and self.selects(conditions)
         if any(self._is_rare(condition) for condition in conditions):
             return f"not {alias}.deleted and {self.row_filter.sql(alias, self.parameters)} and {meets}"
         return f"{self.row(alias, resource_type)} and {meets}"
 
     def _is_rare(self, condition: Condition) -> bool:
-        return bool(condition.terms) and not condition.negated and self.common_terms.isdisjoint(condition.terms)
+        return bool(condition.terms) and not condition.negated and self.frequencies.common.isdisjoint(condition.terms)
+
+    def selects(self, conditions: list[Condition]) -> bool:
+        """Whether one of the conditions leaves few rows whatever its values."""
+        return self.frequencies.known and any(
+            not condition.negated
+            and (
+                condition.keyed
+                or (0 < len(condition.terms) <= _FEW_TERMS and self.frequencies.frequent.isdisjoint(condition.terms))
+            )
+            for condition in conditions
+        )
 
     def conditions(self, alias: str, conditions: Iterable[Condition]) -> str:
         """Join conditions with and; the single terms become one containment test, so that GIN intersects them."""

@@ -18,7 +18,7 @@ from ehr.keys import TermHasher
 from ehr.row_filter import Parameters, RowFilter
 from ehr.scopes import ReadScope
 from ehr.search import include, limits, page
-from ehr.search.frequency import common_terms
+from ehr.search.frequency import term_frequencies
 from ehr.search.opening import Opening, must_open
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery
@@ -44,6 +44,9 @@ class SearchableStore(Protocol):
     """What a search needs of the store."""
 
     search_pool: asyncpg.Pool
+    """Connections whose statements are planned for their own values."""
+    keyed_search_pool: asyncpg.Pool
+    """Connections that plan a statement once."""
     hasher: TermHasher
 
     async def record(self, note: AuditNote, outcome: int = ..., holders: Collection[int] = ...) -> None:
@@ -137,8 +140,7 @@ async def search(
     )
     position = page.unseal(link_key, binding, cursor, request.at_us) if cursor is not None else None
     with database_errors():
-        async with store.search_pool.acquire() as connection:
-            found = await request.answer(connection, position)
+        found = await request.answer(position)
     if not scope.internal:
         await store.record(note, holders=_holders((*found.matches, *found.includes)))
     following = None
@@ -170,30 +172,33 @@ class _Request:
     at_us: int
     extractor: Extractor
 
-    async def answer(self, connection: asyncpg.Connection, position: Position | None) -> _Found:
+    async def answer(self, position: Position | None) -> _Found:
         if not must_open(self.query):
-            return await self._page(connection, position, None, None)
-        async with connection.transaction(isolation="repeatable_read"):
+            return await self._page(None, position, None, None)
+        async with (
+            self.store.search_pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read"),
+        ):
             opening = Opening(connection, self.scope.row_filter, self.store.hasher, self.extractor)
             given, following = await opening.page(self.query, position)
             return await self._page(connection, position, given, following)
 
     async def _page(
         self,
-        connection: asyncpg.Connection,
+        connection: asyncpg.Connection | None,
         position: Position | None,
         given: Given | None,
         following: Position | None,
         *,
         walk: bool = False,
     ) -> _Found:
-        common = await common_terms(self.store.hasher, connection)
-        rendering = Rendering(self.scope.row_filter, self.store.hasher, walk_chains=walk, common_terms=common)
+        frequencies = await term_frequencies(self.store.hasher, self.store.keyed_search_pool)
+        rendering = Rendering(self.scope.row_filter, self.store.hasher, walk_chains=walk, frequencies=frequencies)
         if self.query.count_only and given is None:
             text = count_statement(rendering, self.query)
         else:
             text = page_statement(rendering, self.query, position, given)
-        rows = await connection.fetch(text, *rendering.parameters.values)
+        rows = await self._fetch(connection, rendering, text)
         first = rows[0]
         if first["overflow"]:
             return await self._page(connection, position, given, following, walk=True)
@@ -207,6 +212,17 @@ class _Request:
         if more:
             found.following = self._following(first, position, following, found)
         return found
+
+    async def _fetch(
+        self, connection: asyncpg.Connection | None, rendering: Rendering, text: str
+    ) -> list[asyncpg.Record]:
+        """Run a statement on the connection of the snapshot, else on one that plans as the statement needs."""
+        values = rendering.parameters.values
+        if connection is not None:
+            return list(await connection.fetch(text, *values))
+        pool = self.store.keyed_search_pool if rendering.plan_holds else self.store.search_pool
+        async with pool.acquire() as free:
+            return list(await free.fetch(text, *values))
 
     def _read(self, rows: list[asyncpg.Record], position: Position | None, given: Given | None) -> _Found:
         first = rows[0]
@@ -233,12 +249,12 @@ class _Request:
         )
         return Position(values, last.key, started, snapshot, found.total is None)
 
-    async def _targets(self, connection: asyncpg.Connection, found: _Found) -> list[StoredVersion]:
+    async def _targets(self, connection: asyncpg.Connection | None, found: _Found) -> list[StoredVersion]:
         bodies = [match.body for match in found.matches if match.body is not None]
         keys = include.target_keys(self.extractor, self.query.includes, [parse_json(body) for body in bodies])
         rendering = Rendering(self.scope.row_filter, self.store.hasher)
         text = keys_statement(rendering, keys)
-        rows = await connection.fetch(text, *rendering.parameters.values)
+        rows = await self._fetch(connection, rendering, text)
         require_fresh(self.scope, rows[0]["epoch"], rows[0]["highest_class"])
         targets = [_version(row) for row in rows if row["place"] is not None]
         return _distinct(found.matches, [*found.includes, *targets])

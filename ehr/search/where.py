@@ -25,11 +25,11 @@ def criterion_conditions(rendering: Rendering, alias: str, criterion: Criterion)
         return [Condition((present,), negated=criterion.missing)]
     if criterion.kind == "key":
         found = [key for value in criterion.values if isinstance(value, RowKeys) for key in value.keys]
-        return [Condition(sql=f"{alias}.key = any({rendering.add(found, 'bigint[]')})")]
+        return [Condition(sql=f"{alias}.key = any({rendering.add(found, 'bigint[]')})", keyed=True)]
     if criterion.code == "_id":
         codes = [value.code for value in criterion.values if isinstance(value, TokenValue)]
         keys = rendering.add([row_key(criterion.resource_type, code) for code in codes], "bigint[]")
-        return [Condition(sql=f"{alias}.key = any({keys})", negated=criterion.modifier == "not")]
+        return [Condition(sql=f"{alias}.key = any({keys})", negated=criterion.modifier == "not", keyed=True)]
     if criterion.kind == "reference":
         return reference.condition(rendering, alias, criterion)
     return [_KINDS[criterion.kind](rendering, alias, criterion)]

@@ -43,6 +43,12 @@ SEARCH_SETTINGS = {
     "random_page_cost": "1.1",
     "statement_timeout": "20000",
 }
+KEYED_SEARCH_SETTINGS = {
+    **KEYED_SETTINGS,
+    # searches that rare terms or keys answer: one plan serves all values, and planning is most of their work
+    "random_page_cost": "1.1",
+    "statement_timeout": "20000",
+}
 
 # SQLSTATE classes and codes that say "not now": connection, resources, operator intervention, system error,
 # read only, lock and statement time-outs, serialisation (https://www.postgresql.org/docs/current/errcodes-appendix.html)

@@ -16,7 +16,14 @@ from ehr.store import audit
 from ehr.store.audit_log import AuditLog
 from ehr.store.bodies import open_body
 from ehr.store.conditions import MatchingKeys, ids_of, writer_filter
-from ehr.store.database import KEYED_SETTINGS, SEARCH_SETTINGS, WRITE_SETTINGS, database_errors, open_pool
+from ehr.store.database import (
+    KEYED_SEARCH_SETTINGS,
+    KEYED_SETTINGS,
+    SEARCH_SETTINGS,
+    WRITE_SETTINGS,
+    database_errors,
+    open_pool,
+)
 from ehr.store.history import Historian, History
 from ehr.store.inbox import Inbox
 from ehr.store.index_key import load_index_key
@@ -38,14 +45,14 @@ class Store:
     def __init__(
         self,
         *,
-        pools: tuple[asyncpg.Pool, asyncpg.Pool, asyncpg.Pool],
+        pools: tuple[asyncpg.Pool, asyncpg.Pool, asyncpg.Pool, asyncpg.Pool],
         hasher: TermHasher,
         projections: Sequence[Projection],
         preparation: Preparation,
         matching_keys: MatchingKeys,
     ) -> None:
-        """Take open pools (reading, writing, searching) and what takes part in writes."""
-        self.pool, self._write_pool, self.searching = pools
+        """Take open pools (reading, writing, searching, searching by key) and what takes part in writes."""
+        self.pool, self._write_pool, self.searching, self.keyed_search_pool = self._pools = pools
         self.hasher = hasher
         self.people = People(hasher, projections)
         self.inbox = Inbox(self._write_pool)
@@ -85,7 +92,7 @@ class Store:
             matching_keys: `ehr.search.matching_keys` by default.
             read_connections: Most connections for reads by id, of which one is the spare.
             write_connections: Likewise for writes and the inbox.
-            search_connections: Likewise for searches.
+            search_connections: Likewise for searches, of each of their two kinds.
 
         Raises:
             Unavailable: the database cannot be reached.
@@ -95,9 +102,10 @@ class Store:
             open_pool(url, KEYED_SETTINGS, most=read_connections),
             open_pool(url, WRITE_SETTINGS, most=write_connections),
             open_pool(url, SEARCH_SETTINGS, most=search_connections),
+            open_pool(url, KEYED_SEARCH_SETTINGS, most=search_connections),
         )
         return cls(
-            pools=(pools[0], pools[1], pools[2]),
+            pools=(pools[0], pools[1], pools[2], pools[3]),
             hasher=hasher,
             projections=projections,
             preparation=Preparation(check or _default_check(), extractor or _default_extractor(hasher)),
@@ -107,7 +115,7 @@ class Store:
     async def close(self) -> None:
         """Finish what waits and close all connections."""
         await asyncio.gather(self._reader.close(), self._writer.close(), self.inbox.close(), self._audit_log.close())
-        await asyncio.gather(self.pool.close(), self._write_pool.close(), self.searching.close())
+        await asyncio.gather(*(pool.close() for pool in self._pools))
 
     async def read(self, scope: ReadScope, resource_type: str, resource_id: str, note: AuditNote) -> StoredVersion:
         """The current version; see `Reader.read`."""
