@@ -38,6 +38,7 @@ BELOW_NORMAL = _LEVEL_BIT["U"] | _LEVEL_BIT["L"] | _LEVEL_BIT["M"]
 LABELLED = SENSITIVE | ABOVE_NORMAL | REVIEW | KEPT
 """The bits that a permit must name to open the row."""
 SPREADING = SENSITIVE | ABOVE_NORMAL
+_LONGEST_PREFIX = 7
 
 
 def sensitivity_mask(codes: Mapping[str, Any] | frozenset[str] | list[str]) -> int:
@@ -90,8 +91,8 @@ class LabelTable:
         mask = self.exact.get((system, code), 0) | self.anywhere.get(code.upper(), 0)
         table = self.prefixes.get(system)
         if table is not None:
-            bare = code.upper()
-            for length in range(1, min(len(bare), 6) + 1):
+            bare = code.upper().replace(".", "")
+            for length in range(1, min(len(bare), _LONGEST_PREFIX) + 1):
                 mask |= table.get(bare[:length], 0)
         return mask
 
@@ -124,7 +125,8 @@ def read_table(text: str) -> LabelTable:
             for system in data["systems"][name]:
                 table = prefixes.setdefault(system, {})
                 for beginning in beginnings:
-                    table[str(beginning)] = table.get(str(beginning), 0) | bit
+                    bare = str(beginning).replace(".", "")
+                    table[bare] = table.get(bare, 0) | bit
         words.append((re.compile("|".join(sources["words"]), re.IGNORECASE), bit))
     spreads = tuple(
         Spread(
