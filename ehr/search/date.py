@@ -6,7 +6,7 @@ Search values and indexed values are half-open ranges of microseconds; a value w
 from datetime import datetime, tzinfo
 
 from ehr.errors import BadSearch, KanglianError
-from ehr.indexing import PLATFORM_ZONE, date_range
+from ehr.indexing import MAIN_DATE, PLATFORM_ZONE, date_range
 from ehr.keys import parameter_number
 from ehr.search.prefix import split_prefix
 from ehr.search.query import Criterion, DateValue, Prefix
@@ -26,6 +26,34 @@ _COMPARISONS: dict[Prefix, str] = {
     "ap": "({from} < {high} and {to} > {low})",
 }
 """A range [from, to) of the index against the range [low, high) that is looked for."""
+_DAY_US = 86_400_000_000
+_BY_START: dict[Prefix, str] = {
+    "lt": "{at} < {low}",
+    "sa": "{at} >= {high}",
+    "le": "({at} < {low} or ({at} <= {high} and {looked_up}))",
+    "eq": "({at} >= {low} and {at} < {high} and {looked_up})",
+    # only what is longer than a day starts before a day and ends behind it: an index of its own holds those
+    "ge": "({at} >= {low} or {alias}.key = any(array(select {index}.key from index_date {index}"
+    f" where {{index}}.parameter = {{parameter}} and {{index}}.high - {{index}}.low > {_DAY_US}"
+    " and {index}.high > {high} and {index}.low < {low})))",
+}
+"""The same against the start of the row's only range; `ge` for values of a day and more."""
+_ONE_DATE = frozenset(
+    {
+        "Claim",
+        "Condition",
+        "DiagnosticReport",
+        "DocumentReference",
+        "Encounter",
+        "ExplanationOfBenefit",
+        "Immunization",
+        "MedicationAdministration",
+        "MedicationRequest",
+        "Observation",
+        "Procedure",
+    }
+)
+"""Types whose main date is one value at most, so that the column `at` is the start of its only range."""
 
 
 def parse_value(name: str, text: str, now: datetime, zone: tzinfo = PLATFORM_ZONE) -> DateValue:
@@ -68,9 +96,32 @@ def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Conditi
         tests = [comparison(rendering, column, f"({column} + 1)", value) for value in values]
         return Condition(sql=f"({' or '.join(tests)})")
     index = rendering.alias("d")
+    number = parameter_number(criterion.resource_type, criterion.code)
+    if criterion.resource_type in _ONE_DATE and MAIN_DATE.get(criterion.resource_type) == criterion.code:
+        return Condition(sql=f"({' or '.join(_by_start(rendering, alias, str(number), value) for value in values)})")
     tests = [comparison(rendering, f"{index}.low", f"{index}.high", value) for value in values]
-    parameter = rendering.add(parameter_number(criterion.resource_type, criterion.code), "integer")
+    parameter = rendering.add(number, "integer")
     return Condition(
         sql=f"exists (select 1 from index_date {index} where {index}.key = {alias}.key"
         f" and {index}.parameter = {parameter} and ({' or '.join(tests)}))"
     )
+
+
+def _by_start(rendering: Rendering, alias: str, parameter: str, value: DateValue) -> str:
+    """The comparison through the start of the row's only range; its end is looked up where the start does not tell."""
+    index = rendering.alias("d")
+    form = _BY_START.get(value.prefix, "{looked_up}")
+    if value.prefix == "ge" and value.high_us - value.low_us < _DAY_US:
+        form = "({at} >= {low} or {looked_up})"
+    form = form.replace(
+        "{looked_up}",
+        "exists (select 1 from index_date {index} where {index}.key = {alias}.key"
+        f" and {{index}}.parameter = {{parameter}} and {_COMPARISONS[value.prefix]})",
+    )
+    named = {"alias": alias, "at": f"{alias}.at", "index": index, "parameter": parameter}
+    named |= {"from": f"{index}.low", "to": f"{index}.high"}
+    if "{low}" in form:
+        named["low"] = rendering.add(value.low_us, "bigint")
+    if "{high}" in form:
+        named["high"] = rendering.add(value.high_us, "bigint")
+    return form.format_map(named)

@@ -85,6 +85,8 @@ index_date = sa.Table(
     sa.Column("parameter", sa.Integer, nullable=False),
     sa.Index("index_date_low", "parameter", "low", "key"),
     sa.Index("index_date_key", "key"),
+    # ranges longer than a day, which start before a day and end behind it (ehr.search.date)
+    sa.Index("index_date_long", "parameter", "high", postgresql_where=sa.text("high - low > 86400000000")),
 )
 
 index_number = sa.Table(
