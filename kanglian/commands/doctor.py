@@ -68,7 +68,7 @@ def _settings(settings: Settings) -> Finding:
 
 
 def _permission(data_dir: Path) -> Finding:
-    nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
+    nearest = _nearest(data_dir)
     if not os.access(nearest, os.W_OK | os.X_OK):
         return Finding("data directory", well=False, words=f"this user may not write {nearest}; set KANGLIAN_DATA_DIR")
     for part in ("keys", "keys/issuer.pem"):
@@ -78,8 +78,13 @@ def _permission(data_dir: Path) -> Finding:
     return Finding("data directory", well=True, words=str(data_dir))
 
 
+def _nearest(data_dir: Path) -> Path:
+    """The folder itself, or the nearest above it that this user sees."""
+    return next(folder for folder in (data_dir, *data_dir.parents) if os.path.exists(folder))  # noqa: PTH110 - Path.exists raises where a folder above is closed
+
+
 def _disk(data_dir: Path) -> Finding:
-    nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
+    nearest = _nearest(data_dir)
     places = {nearest, Path("/var/lib")} if os.geteuid() == 0 else {nearest}
     free, place = min((shutil.disk_usage(place).free, str(place)) for place in places)
     words = f"{free / (1 << 30):.1f} GiB free at {place}"

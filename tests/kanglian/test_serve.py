@@ -1,5 +1,6 @@
 """The whole platform as its operator meets it: start, commands, deaths, ends; one start serves the first tests."""
 
+import html
 import http.client
 import json
 import os
@@ -21,6 +22,7 @@ import pytest
 from kanglian.ownership import read_owner
 from kanglian.reset import reset
 from kanglian.settings import Settings
+from kanglian.wiring import readme_walk
 
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(300)]
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -130,6 +132,17 @@ def test_it_is_ready_and_the_doctor_finds_nothing(platform: Platform) -> None:
     done = platform.run("doctor")
     assert done.returncode == 0, done.stdout
     assert "nothing wrong was found" in done.stdout
+
+
+def test_the_first_page_shows_accounts_and_the_lines_of_the_readme_without_scripts(platform: Platform) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", platform.port, timeout=5)
+    connection.request("GET", "/")
+    page = html.unescape(connection.getresponse().read().decode())
+    connection.close()
+    assert len(readme_walk()) == 9
+    assert "\n".join(readme_walk()) in page
+    assert "dr.wang" in page
+    assert "<script" not in page
 
 
 def test_a_request_as_somebody_prints_json_and_a_refusal_exits_1(platform: Platform) -> None:
