@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import asyncpg
@@ -37,7 +37,6 @@ from ehr.store.bodies import open_body
 from ehr.store.clock import now_us
 from ehr.store.database import database_errors
 from ehr.store.operations import StoredVersion
-from ehr.store.preparation import EntryExtractor
 from ehr.store.scope_sql import require_fresh
 
 
@@ -49,8 +48,6 @@ class SearchableStore(Protocol):
     keyed_search_pool: asyncpg.Pool
     """Connections that plan a statement once."""
     hasher: TermHasher
-    extractor: EntryExtractor
-    """The `Extractor` that the record is indexed with."""
 
     async def record(self, note: AuditNote, outcome: int = ..., holders: Collection[int] = ...) -> None:
         """Make the audit row of the search durable."""
@@ -94,21 +91,18 @@ async def matching_keys(
     limit: int,
     *,
     hasher: TermHasher,
-    extractor: Extractor | None = None,
 ) -> list[int]:
     """At most `limit` keys of matching rows, on the caller's connection and in its transaction (conditional writes)."""
     if must_open(query):
-        return await Opening(connection, row_filter, hasher, extractor or _extractor_of(hasher)).keys(query, limit)
+        return await Opening(connection, row_filter, hasher, _extractor_of(hasher)).keys(query, limit)
     parameters = Parameters()
     rows = await connection.fetch(f"{sql(query, row_filter, parameters, hasher)} limit {limit}", *parameters.values)
     return [row["key"] for row in rows]
 
 
-def matcher(
-    hasher: TermHasher, extractor: Extractor | None = None
-) -> Callable[[asyncpg.Connection, RowFilter, SearchQuery, int], Awaitable[list[int]]]:
+def matcher(hasher: TermHasher) -> Callable[[asyncpg.Connection, RowFilter, SearchQuery, int], Awaitable[list[int]]]:
     """`matching_keys` for the record whose terms this hasher makes."""
-    return partial(matching_keys, hasher=hasher, extractor=extractor)
+    return partial(matching_keys, hasher=hasher)
 
 
 async def search(
@@ -119,6 +113,7 @@ async def search(
     *,
     link_key: bytes,
     cursor: str | None = None,
+    extractor: Extractor | None = None,
 ) -> SearchResult:
     """Answer one page of a search; its audit row is durable before this returns.
 
@@ -129,6 +124,8 @@ async def search(
         note: Who asks what and why.
         link_key: Secret that seals page tokens, 16 bytes or more.
         cursor: `SearchResult.next_cursor` of the page before.
+        extractor: The one that the record is indexed with; by default one of the store's hasher, which knows no base
+            address, so that `_include` does not follow absolute references to it.
 
     Raises:
         Expired: the cursor was altered, belongs to another caller, purpose or query, or is a day old.
@@ -136,7 +133,7 @@ async def search(
         StaleScope: decide again, once; nothing was shown or logged.
         Unavailable: the database is away or too slow.
     """
-    request = _Request(store, scope, query, now_us(), cast("Extractor", store.extractor))
+    request = _Request(store, scope, query, now_us(), extractor or _extractor_of(store.hasher))
     self_query = page.self_query(query.pairs)
     binding = "\x1f".join(
         (scope.actor, scope.organisation or "", scope.purpose_of_use, query.resource_type, self_query)
