@@ -12,10 +12,10 @@ _LINKS = (
     ("/fhir/metadata", "CapabilityStatement 能力声明"),
     ("/fhir/.well-known/smart-configuration", "SMART configuration SMART 配置"),
     ("/docs", "OpenAPI"),
-    ("/auth/.well-known/openid-configuration", "OpenID Connect"),
     ("/health/ready", "readiness 就绪状态"),
     ("/metrics", "Prometheus metrics 指标"),
 )
+_EMBEDDED_ISSUER = ("/auth/.well-known/openid-configuration", "OpenID Connect")
 _INTRODUCTION = (
     "<p>区域健康档案与医疗数据共享平台。FHIR 接口位于 <code>/fhir</code>。<br>"
     '<span lang="en">A region\'s health records, shared with exactly those who may see them. '
@@ -25,7 +25,8 @@ _INTRODUCTION = (
 
 def welcome(services: Services) -> HTMLResponse:
     """The page at `/`."""
-    links = "".join(f'<li><a href="{path}">{path}</a> {escape(text)}</li>' for path, text in _LINKS)
+    there = _LINKS if services.issuer is None else (*_LINKS, _EMBEDDED_ISSUER)
+    links = "".join(f'<li><a href="{path}">{path}</a> {escape(text)}</li>' for path, text in there)
     parts = [
         "<h1>康联 Kanglian</h1>",
         _INTRODUCTION,

@@ -1,9 +1,5 @@
 """A configured issuer: its keys are fetched from its own addresses, remembered, and nothing else is asked."""
 
-import http.server
-import json
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,61 +9,10 @@ import pytest
 from ehr.errors import Unauthenticated, Unavailable
 from fhir_api import key_sets
 from fhir_api.access_token import TokenVerifier
-from fhir_api.issuer import Issuer
-from fhir_api.issuer.issuer import Issuer as EmbeddedIssuer
-from fhir_api.jose import sign
 from fhir_api.key_sets import RemoteKeySet
+from tests.fhir_api.foreign_issuer import ForeignIssuer
 
 BASE = "http://127.0.0.1:8000"
-
-
-class ForeignIssuer:
-    """An issuer of somebody else, as a small web server."""
-
-    def __init__(self, keys_path: Path) -> None:
-        self.issuer: EmbeddedIssuer = Issuer.open(keys_path, BASE, embedded_default=True)
-        self.asked: list[str] = []
-        self.changed: dict[str, Any] = {}
-        foreign = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                foreign.asked.append(self.path)
-                documents = {
-                    "/realm/.well-known/openid-configuration": {
-                        "issuer": foreign.address,
-                        "jwks_uri": f"{foreign.address}/keys",
-                    }
-                    | foreign.changed,
-                    "/realm/keys": {"keys": [foreign.issuer.jwk]},
-                }
-                found = documents.get(self.path)
-                self.send_response(200 if found else 404)
-                self.end_headers()
-                self.wfile.write(json.dumps(found).encode())
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_address[1]}/realm"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def token(self, kind: str = "JWT", kid: str | None = None, **claims: Any) -> str:
-        now = int(time.time())
-        base = {
-            "iss": self.address,
-            "aud": [f"{BASE}/fhir", "account"],
-            "sub": "u1",
-            "azp": "portal",
-            "typ": "Bearer",
-            "iat": now,
-            "exp": now + 300,
-            "jti": "j",
-            "scope": "user/*.rs",
-            "roles": ["physician"],
-        }
-        return sign(base | claims, self.issuer._key, kid=kid or self.issuer.kid, algorithm="RS256", kind=kind)
 
 
 class NoRevocations:
@@ -81,7 +26,7 @@ class NoRevocations:
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Iterator[ForeignIssuer]:
-    found = ForeignIssuer(tmp_path)
+    found = ForeignIssuer(tmp_path, BASE)
     yield found
     found.server.shutdown()
     found.server.server_close()

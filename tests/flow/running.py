@@ -55,6 +55,7 @@ class Running:
     port: int = field(default_factory=free_port)
     mllp_port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
     _clients: dict[tuple[str | None, ...], httpx.Client] = field(default_factory=dict)
 
     @property
@@ -73,6 +74,7 @@ class Running:
             "KANGLIAN_PORT": str(self.port),
             "KANGLIAN_MLLP_PORT": str(self.mllp_port),
             "KANGLIAN_DEMO_RESIDENTS": str(RESIDENTS),
+            **self.settings,
         }
 
     # processes
