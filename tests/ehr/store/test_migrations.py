@@ -1,0 +1,114 @@
+"""The steps of the schema stand for themselves, end in what `ehr.store.schema` describes, and keep what was stored."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from consent import Consent
+from ehr.store import Store, migrate, migrations
+from ehr.store.schema import metadata
+from tests.consent.house import HE, LI, WANG, House, observation
+
+STORED = sorted((Path(__file__).parent / "databases").glob("*.sql"))
+"""Small databases as pg_dump wrote them, named by their newest step."""
+STEPS = Path(migrations.__file__).parent
+KEY = bytes(range(32))
+"""The index key of the stored databases."""
+
+_COLUMNS = """select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull, a.attidentity,
+  pg_get_expr(d.adbin, d.adrelid) as fallback, o.collname
+from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum left join pg_collation o on o.oid = a.attcollation
+where c.relnamespace = $1::text::regnamespace and c.relkind = 'r' and c.relname <> 'alembic_version'"""
+_INDEXES = """select indexname, regexp_replace(replace(indexdef, ' ON ' || schemaname || '.', ' ON '),
+  ' WITH \\([^)]*\\)', '') as definition from pg_indexes
+where schemaname = $1 and tablename <> 'alembic_version'"""
+_CONSTRAINTS = """select r.relname, c.conname, pg_get_constraintdef(c.oid) as definition
+from pg_constraint c join pg_class r on r.oid = c.conrelid
+where c.connamespace = $1::text::regnamespace and c.contype <> 'n' and r.relname <> 'alembic_version'"""
+_STORAGE = """select c.relname, c.reloptions::text as options, (select string_agg(a.attname, ' ' order by a.attname)
+  from pg_attribute a where a.attrelid = c.oid and a.attstorage = 'e' and c.relkind = 'r') as external
+from pg_class c where c.relnamespace = $1::text::regnamespace and c.relkind in ('r', 'i')"""
+
+
+async def _catalogue(connection: asyncpg.Connection, schema: str, *, storage: bool = False) -> set[tuple[object, ...]]:
+    queries = (_COLUMNS, _INDEXES, _CONSTRAINTS, *((_STORAGE,) if storage else ()))
+    return {tuple(row) for query in queries for row in await connection.fetch(query, schema)}
+
+
+@pytest_asyncio.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a database with nothing in it."""
+    opened = await asyncpg.connect(database_url)
+    await opened.execute("drop schema if exists public cascade; drop schema if exists described cascade")
+    await opened.execute("create schema public")
+    yield opened
+    await opened.close()
+
+
+def _described() -> list[str]:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
+    elements = [
+        element
+        for table in metadata.sorted_tables
+        for element in (CreateTable(table), *(CreateIndex(index) for index in table.indexes))
+    ]
+    return [str(element.compile(dialect=dialect)) for element in elements]
+
+
+async def test_the_steps_from_empty_give_the_schema_as_described(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await migrate(database_url)
+    await connection.execute("create schema described; set search_path = described")
+    for statement in _described():
+        await connection.execute(statement)
+    made, described = await _catalogue(connection, "public"), await _catalogue(connection, "described")
+    assert len(described) > 200
+    assert sorted(map(str, made ^ described)) == []
+
+
+def test_no_step_reads_the_present_schema() -> None:
+    for step in (STEPS / "env.py", *(STEPS / "versions").glob("*.py")):
+        imports = re.findall(r"^\s*(?:from|import) .*", step.read_text(), re.MULTILINE)
+        assert not [line for line in imports if "ehr" in line], step
+
+
+@pytest.mark.parametrize("stored", [path.read_text() for path in STORED], ids=[path.stem for path in STORED])
+async def test_a_stored_database_becomes_the_newest(
+    connection: asyncpg.Connection, database_url: str, stored: str, tmp_path: Path
+) -> None:
+    await migrate(database_url)
+    newest = await _catalogue(connection, "public", storage=True)
+    await connection.execute("drop schema public cascade; create schema public")
+    await connection.execute(stored)
+    await migrate(database_url)
+    assert sorted(map(str, newest ^ await _catalogue(connection, "public", storage=True))) == []
+    key = tmp_path / "index.key"
+    key.write_bytes(KEY)
+    decisions = Consent("cn-county")
+    store = await Store.open(database_url, keys_path=key, projections=decisions.projections())
+    await decisions.open(store)
+    try:
+        house = House(store, decisions)
+        for reference, who, seen in (
+            ("Observation/first-hospital.o1", WANG, True),
+            ("Observation/first-hospital.o1", LI, True),
+            ("Observation/first-hospital.hiv", LI, False),
+            ("Consent/c1", HE, True),
+        ):
+            assert await house.sees(who, reference) is seen, (reference, who.subject)
+        await house.feed("first-hospital", observation("first-hospital.o1", "first-hospital.p1", status="corrected"))
+        versions = await connection.fetch(
+            "select version from resource where id = 'first-hospital.o1' union all "
+            "select version from resource_history where id = 'first-hospital.o1' order by 1"
+        )
+        assert [row["version"] for row in versions] == [1, 2, 3]
+    finally:
+        await store.close()
