@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/capabilitystatement.html, https://hl7.org/fhir/smart-app
 from typing import Any
 
 from ehr.definitions import RESOURCE_TYPES, search_parameters
+from ehr.search.controls import NOT_ROWS, followed
 from fhir_api.interactions import audit_events
 from fhir_api.issuer.discovery import oauth_members
 from fhir_api.routing import NOT_STORED, SERVERS_OWN, offered
@@ -13,8 +14,6 @@ from fhir_api.services import Services
 
 _SMART = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _SEARCHABLE_KINDS = frozenset({"number", "date", "string", "token", "reference", "quantity", "uri"})
-_READ_ONLY = frozenset({"Provenance"})
-_WRITES = frozenset({"create", "update", "delete"})
 _RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
 
 
@@ -29,10 +28,9 @@ def _search_parameters(resource_type: str) -> list[dict[str, str]]:
 
 
 def _resource(resource_type: str) -> dict[str, Any]:
-    read_only = resource_type in _READ_ONLY
     shapes = ("type", "instance", "history", "version")
     found = [entry for shape in shapes for entry in offered(shape, resource_type).values()]
-    names = sorted({entry.name for entry in found} - (_WRITES if read_only else frozenset()))
+    names = sorted({entry.name for entry in found})
     entry: dict[str, Any] = {
         "type": resource_type,
         "profile": f"http://hl7.org/fhir/StructureDefinition/{resource_type}",
@@ -55,12 +53,19 @@ def _resource(resource_type: str) -> dict[str, Any]:
 
 
 def _includes(resource_type: str) -> dict[str, Any]:
-    own = sorted(
-        f"{resource_type}:{code}"
-        for code, parameter in search_parameters(resource_type).items()
-        if parameter.kind == "reference" and parameter.expression is not None
-    )
-    return {"searchInclude": ["*", *own]} if own else {}
+    """What `_include` and `_revinclude` take for matches of a type; the members are left out where they are empty."""
+    forward = [f"{resource_type}:{code}" for code in followed(resource_type)]
+    reverse: list[str] = []
+    for source in RESOURCE_TYPES:
+        codes = followed(source, resource_type) if source not in NOT_ROWS else ()
+        if codes:
+            reverse += [f"{source}:*", *(f"{source}:{code}" for code in codes)]
+    found: dict[str, Any] = {}
+    if forward:
+        found["searchInclude"] = ["*", f"{resource_type}:*", *forward]
+    if reverse:
+        found["searchRevInclude"] = reverse
+    return found
 
 
 def capability_statement(services: Services) -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal, cast, get_args
 
 from ehr.definitions import is_resource_type, search_parameters, structure
 from ehr.errors import BadSearch, Issue, TooCostly
 from ehr.search import limits
 from ehr.search.query import Clause, Include, SearchQuery, SortKey
+from ehr.search.reference import targets_of
 
 _SORTABLE = frozenset({"date", "number", "quantity", "string", "token", "uri", "reference"})
+NOT_ROWS = frozenset({"AuditEvent", "Parameters"})
+"""Types that are no rows of the record, so that nothing can be followed from them."""
 _COUNT = re.compile(r"\d{1,9}")
 Summary = Literal["true", "text", "data", "count", "false"]
 Total = Literal["none", "estimate", "accurate"]
@@ -102,29 +106,35 @@ def _sort(resource_type: str, value: str) -> list[SortKey]:
 
 
 def _include(resource_type: str, name: str, value: str) -> Include:
+    reverse = name == "_revinclude"
     source, _, rest = value.partition(":")
     code, _, target = rest.partition(":")
-    reverse = name == "_revinclude"
-    if not is_resource_type(source) or not code:
+    if value == "*" and not reverse:
+        source, code = resource_type, "*"
+    if not is_resource_type(source) or source in NOT_ROWS or not code:
         raise BadSearch(f"{name}: Type:parameter or Type:parameter:Type, not {value[:100]}")
     if not reverse and source != resource_type:
         raise BadSearch(f"{name}: {value[:100]} does not start from {resource_type}")
-    parameters = search_parameters(source)
-    if code == "*" and not reverse:
-        codes = tuple(key for key, parameter in parameters.items() if parameter.kind == "reference")
-    elif code in parameters and parameters[code].kind == "reference":
-        codes = (code,)
-    else:
-        raise BadSearch(f"{name}: {code[:64]} is not a reference parameter of {source}")
-    if target and not is_resource_type(target):
-        raise BadSearch(f"{name}: no resource type {target[:64]}")
-    if reverse:
-        declared = parameters[code].targets
-        if "Resource" not in declared and declared and resource_type not in declared:
-            raise BadSearch(f"{name}: {value[:100]} does not refer to {resource_type}")
-        if target and target != resource_type:
-            raise BadSearch(f"{name}: {value[:100]} does not refer to {resource_type}")
+    named = followed(source, resource_type if reverse else None)
+    codes = named if code == "*" else tuple(each for each in named if each == code)
+    if target and (not is_resource_type(target) or (reverse and target != resource_type)):
+        raise BadSearch(f"{name}: {value[:100]} does not refer to {resource_type if reverse else target[:64]}")
+    if not codes:
+        to = f" that names a {resource_type}" if reverse else ""
+        raise BadSearch(f"{name}: {code[:64]} is not a reference parameter of {source}{to}")
     return Include(source, codes, frozenset({target}) if target else None, reverse)
+
+
+@cache
+def followed(source: str, target: str | None = None) -> tuple[str, ...]:
+    """The reference parameters of a type that can be followed, all or only those that may name a `target`."""
+    return tuple(
+        code
+        for code, parameter in sorted(search_parameters(source).items())
+        if parameter.kind == "reference"
+        and parameter.expression is not None
+        and (target is None or target in targets_of(parameter))
+    )
 
 
 def _elements(resource_type: str, value: str) -> list[str]:

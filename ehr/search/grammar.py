@@ -210,7 +210,7 @@ def _has(reading: _Reading, name: str, value: str) -> Has:
     if len(parts) < 4 or parts[3] == "_has" or "." in parts[3]:
         raise BadSearch(f"{name[:100]}: _has:Type:reference:parameter, of one step")
     source, code, inner_code = parts[1:4]
-    if not is_resource_type(source):
+    if not is_resource_type(source) or source in controls.NOT_ROWS:
         raise BadSearch(f"{name[:100]}: no resource type {source[:64]}")
     parameter = parameter_of(source, code, name)
     if parameter.kind != "reference" or reading.resource_type not in reference.targets_of(parameter):

@@ -17,11 +17,13 @@ from ehr.search.statement_columns import columns_of
 
 def in_statement(rendering: Rendering, query: SearchQuery) -> list[str]:
     """The selects that add included rows (place 0) to the table `answer`; `page` holds the keys of the matches."""
-    return [
-        _naming(rendering, query, wanted) if wanted.reverse else _persons(rendering, query, wanted)
-        for wanted in query.includes
-        if wanted.reverse or is_person(wanted)
-    ]
+    found = []
+    for wanted in query.includes:
+        if wanted.reverse:
+            found += [_naming(rendering, query, wanted.source_type, code) for code in wanted.codes]
+        elif is_person(wanted):
+            found.append(_persons(rendering, query, wanted))
+    return found
 
 
 def is_person(wanted: Include) -> bool:
@@ -49,17 +51,16 @@ def _persons(rendering: Rendering, query: SearchQuery, wanted: Include) -> str:
     )
 
 
-def _naming(rendering: Rendering, query: SearchQuery, wanted: Include) -> str:
+def _naming(rendering: Rendering, query: SearchQuery, source_type: str, code: str) -> str:
     source = rendering.alias("v")
-    code = wanted.codes[0]
-    salt = rendering.add(rendering.hasher.reference_salt(wanted.source_type, code), "bigint")
+    salt = rendering.add(rendering.hasher.reference_salt(source_type, code), "bigint")
     shown = f"select p.key # {salt} from page p where p.place <= {query.count}"
     narrowed = ""
-    if query.resource_type == "Patient" and person.names_holder(wanted.source_type, code):
+    if query.resource_type == "Patient" and person.names_holder(source_type, code):
         narrowed = f" and {source}.holder = any(array(select p.key from page p where p.place <= {query.count}))"
     return (
         f"(select 0 as place, {columns_of(source)} from resource {source}"
-        f" where {source}.terms && array({shown}){narrowed} and {rendering.row(source, wanted.source_type)}"
+        f" where {source}.terms && array({shown}){narrowed} and {rendering.row(source, source_type)}"
         f" limit {limits.INCLUDED_ROWS + 1})"
     )
 

@@ -455,27 +455,6 @@ def test_bundles_that_are_none(loader: httpx.Client, body: bytes) -> None:
     assert is_outcome(answer)
 
 
-def test_the_capability_statement_says_what_is_registered(platform: Platform, loader: httpx.Client) -> None:
-    statement = platform.anonymous().get("/fhir/metadata").json()
-    assert (statement["fhirVersion"], statement["kind"]) == ("4.0.1", "instance")
-    found = {entry["type"]: entry for entry in statement["rest"][0]["resource"]}
-    assert len(found) == 145
-    assert "Parameters" not in found
-    patient = found["Patient"]
-    assert {entry["code"] for entry in patient["interaction"]} == {
-        "create", "read", "vread", "update", "delete", "history-instance", "search-type"
-    }  # fmt: skip
-    names = {entry["name"] for entry in patient["searchParam"]}
-    assert {"name", "identifier", "_id", "_lastUpdated", "birthdate"} <= names
-    assert {entry["code"] for entry in found["AuditEvent"]["interaction"]} == {"read", "search-type"}
-    for entry in found["Observation"]["searchParam"]:
-        if entry["type"] == "token":
-            answer = loader.get("/fhir/Observation", params={entry["name"]: "x", "_summary": "count"})
-            assert answer.status_code == 200, (entry, answer.text)
-    checked = loader.post("/fhir/CapabilityStatement", content=json.dumps(statement), headers=FHIR)
-    assert checked.status_code == 201, checked.text[:2000]
-
-
 def test_audit_events_are_valid_and_follow_every_answer(platform: Platform, loader: httpx.Client) -> None:
     trace = {"x-request-id": "trace-of-this-test"}
     body = created(loader).json()

@@ -168,12 +168,15 @@ async def test_included_rows_pass_the_scope(store: Store) -> None:
         store, "Observation?_count=1000&_include=Observation:performer&_include=Observation:subject", OWN
     )
     assert {row.resource_id for row in result.includes} == {str(n) for n in range(0, 59, 3)}
-    result = await ask(store, "Observation?_id=4&_include=Observation:*")
-    assert {f"{row.resource_type}/{row.resource_id}" for row in result.includes} == {
-        "Patient/4",
-        "Patient/5",
-        "Encounter/4",
-    }
+    for everything in ("Observation:*", "*"):
+        result = await ask(store, f"Observation?_id=4&_include={everything}")
+        assert {f"{row.resource_type}/{row.resource_id}" for row in result.includes} == {
+            "Patient/4",
+            "Patient/5",
+            "Encounter/4",
+        }
+    result = await ask(store, "Patient?_id=4&_revinclude=Observation:*")
+    assert {f"{row.resource_type}/{row.resource_id}" for row in result.includes} == {"Observation/3", "Observation/4"}
     result = await ask(store, "Observation?_id=4&_include=Observation:patient&_include=Observation:encounter")
     assert {f"{row.resource_type}/{row.resource_id}" for row in result.includes} == {"Patient/4", "Encounter/4"}
     result = await ask(store, "Observation?_id=58&_include=Observation:performer")

@@ -59,7 +59,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         ("Patient", "_include", "Patient:name", "_include"),
         ("Patient", "_include:iterate", "Patient:link", "_include:iterate"),
         ("Patient", "_revinclude", "Observation:encounter", "_revinclude"),
-        ("Patient", "_revinclude", "Observation:*", "_revinclude"),
+        ("Patient", "_revinclude", "*", "_revinclude"),
         ("Patient", "name", "a\x00b", "character"),
         ("Patient", "name", "\ud800", "character"),
         ("Patient", "name", "\u0301", "name"),
