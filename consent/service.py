@@ -24,16 +24,19 @@ from consent.projection import AccessProjection
 from consent.rules import NO_CONSENT, ClassRules, decode_class
 from consent.smart import allowed_types, read_grants
 from ehr.access.classes import mark_reviewed
+from ehr.access.people import OnePerson, one_person
 from ehr.access.state import (
     class_populations,
-    person_of,
     read_organisations,
     read_practitioner_roles,
     read_state,
 )
+from ehr.audit_note import AuditNote
 from ehr.changes import Projection
 from ehr.errors import Forbidden, NotFound, Unavailable
+from ehr.keys import row_key
 from ehr.scopes import Interaction, ReadScope, WriteScope
+from ehr.store.audit import SUCCESS, record
 from ehr.store.clock import now_us
 from ehr.store.database import database_errors
 
@@ -292,15 +295,30 @@ class Consent:
         """Which rule decides what this caller sees of a resource or a person ("Type/id")."""
         return await explaining.explain(self, caller, reference)
 
-    async def review_merge(self, patient_id: str) -> None:
+    async def one_person(self, patient_id: str) -> OnePerson:
+        """What joins the Patients of one person; NotFound."""
+        with database_errors():
+            async with self.store.searching.acquire() as connection:
+                return await _found(connection, patient_id)
+
+    async def review_merge(self, patient_id: str, note: AuditNote) -> None:
         """Let the consents of merged Patients hold together again, after somebody reviewed the merge; NotFound."""
-        found = await person_of(self.store.pool, patient_id)
-        if found is None:
-            raise NotFound("There is no such Patient.")
         with database_errors():
             async with self.store.searching.acquire() as connection, connection.transaction():
-                await mark_reviewed(connection, found[0], now_us())
-                await reclassify(connection, [found[0]])
+                found = await _found(connection, patient_id)
+                await mark_reviewed(connection, found.person, now_us())
+                await reclassify(connection, [found.person])
+                await record(connection, note, SUCCESS, found.holders)
+        await self.refresh()
+
+    async def unmerge(self, patient_id: str, other: str, note: AuditNote) -> None:
+        """Take back a merge of two Patients; NotFound where nobody merged them. Records stay where they are."""
+        with database_errors():
+            async with self.store.searching.acquire() as connection, connection.transaction():
+                found = await _found(connection, patient_id)
+                first, second = row_key("Patient", patient_id), row_key("Patient", other)
+                await self.store.people.unmerge(connection, first, second)
+                await record(connection, note, SUCCESS, found.holders)
         await self.refresh()
 
     async def people_for_counts(self, connection: asyncpg.Connection | asyncpg.Pool) -> list[tuple[int, int, bool]]:
@@ -312,3 +330,10 @@ class Consent:
     def job_handlers(self) -> "Mapping[str, Handler]":
         """What the job worker runs for consent: stamping rows with their person's class, spreading labels."""
         return maintenance.handlers(self)
+
+
+async def _found(connection: asyncpg.Connection, patient_id: str) -> OnePerson:
+    found = await one_person(connection, patient_id)
+    if found is None:
+        raise NotFound("There is no such Patient.")
+    return found

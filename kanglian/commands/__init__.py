@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from kanglian.commands import adapter, analytics, audit, consent, demo, doctor, get, import_, serve, token
+from kanglian.commands import adapter, analytics, audit, consent, demo, doctor, get, import_, people, serve, token
 from kanglian.settings import Settings
 
 
@@ -18,5 +18,6 @@ class Command(Protocol):
 
 
 ALL: Sequence[Command] = tuple(
-    cast("Command", module) for module in (serve, demo, get, token, import_, adapter, consent, audit, analytics, doctor)
+    cast("Command", module)
+    for module in (serve, demo, get, token, import_, adapter, consent, people, audit, analytics, doctor)
 )

@@ -188,9 +188,14 @@ async def test_after_a_merge_the_strictest_wins_until_reviewed(house: House) -> 
     assert not await house.sees(LI, f"Observation/{new}.o")
     assert not await house.sees(LI, f"Observation/{old}.o")
     assert await house.sees(resident(new), f"Observation/{old}.o")
-    await house.decisions.review_merge(new)
+    assert (await house.decisions.one_person(old)).under_review
+    await house.decisions.review_merge(new, NOTE)
+    assert not (await house.decisions.one_person(old)).under_review
     assert await house.sees(LI, f"Observation/{new}.o")
     assert await house.sees(LI, f"Observation/{old}.o")
+    await house.decisions.unmerge(old, new, NOTE)
+    assert await house.sees(LI, f"Observation/{new}.o")
+    assert not await house.sees(LI, f"Observation/{old}.o")
 
 
 async def test_stamped_classes_follow(house: House) -> None:

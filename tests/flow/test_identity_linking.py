@@ -1,6 +1,6 @@
 """One person at two hospitals: linked on a valid identity card number, merged by A40, consent following the person."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from itertools import count
 from typing import Any
 
@@ -122,3 +122,18 @@ def test_a40_makes_one_person_and_keeps_the_strictest_consent(platform: Running)
     assert old["active"] is False
     assert old["link"][0] == {"other": {"reference": f"Patient/{kept.patient}"}, "type": "replaced-by"}
     assert stranger.get(f"Patient/{retired.patient}").status_code == 404, "nobody gave that record away"
+    assert "not reviewed yet" in platform.run("people", "show", retired.patient).stdout
+    assert platform.run("people", "review", retired.patient, "--reason", " ", ok=False).returncode == 1
+    assert stranger.get(f"Patient/{retired.patient}").status_code == 404
+    reviewed = platform.run("people", "review", retired.patient, "--reason", "same card, same photo").stdout
+    assert f"merged {datetime.now(UTC):%Y-%m-%dT}" in reviewed
+    assert "not reviewed yet" not in reviewed
+    assert stranger.get(f"Patient/{retired.patient}").status_code == 200
+    seen = resources(platform.resident(kept.patient).get("AuditEvent", params={"patient": kept.patient}))
+    assert any("same card, same photo" in str(event) for event in seen)
+    taken_back = platform.run("people", "unmerge", kept.patient, retired.patient, "--reason", "two sisters").stdout
+    assert "one person, 1 Patient(s)" in taken_back
+    found = [total(stranger.get("Observation", params={"patient": each.patient})) for each in (kept, retired)]
+    assert found == [1, 0]
+    again = platform.run("people", "unmerge", kept.patient, retired.patient, "--reason", "two sisters", ok=False)
+    assert (again.returncode, "no such merge" in again.stderr) == (1, True)
