@@ -3,14 +3,15 @@
 Conversion is pure and deterministic: the same message gives the same writes with the same ids, today and on a replay.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ehr.store.inbox import InboxRow
 from ehr.store.operations import OrderKey, PatientMerge, WriteOperation
+from ehr.store.originals import original_id
 from hospital_adapters.feeds import Feed
-from hospital_adapters.identifiers import resource_id
 
 TRACE_SYSTEM = "urn:kanglian:trace"
 _ACTIVITY = {
@@ -50,9 +51,10 @@ def provenance(feed: Feed, row: InboxRow, operations: list[WriteOperation], orde
     """The Provenance of everything that one message wrote; its trace is that of inbox, audit and logs."""
     received = datetime.fromtimestamp(row.received_at_us / 1_000_000, UTC).isoformat(timespec="milliseconds")
     organisation = {"reference": f"Organization/{feed.organisation}"}
+    identity = original_id(feed.organisation, hashlib.sha256(row.body).digest())
     resource = {
         "resourceType": "Provenance",
-        "id": resource_id(feed.organisation, "Provenance", feed.name, row.trace),
+        "id": identity,
         "target": [{"reference": f"{each.resource_type}/{each.resource_id}"} for each in operations],
         "recorded": received,
         "activity": _ACTIVITY,
@@ -60,7 +62,11 @@ def provenance(feed: Feed, row: InboxRow, operations: list[WriteOperation], orde
         "entity": [
             {
                 "role": "source",
-                "what": {"identifier": {"system": TRACE_SYSTEM, "value": row.trace}, "display": feed.name},
+                "what": {
+                    "reference": f"Binary/{identity}",
+                    "identifier": {"system": TRACE_SYSTEM, "value": row.trace},
+                    "display": feed.name,
+                },
             }
         ],
     }

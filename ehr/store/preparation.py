@@ -13,6 +13,7 @@ from ehr.indexing import IndexEntries
 from ehr.keys import row_key
 from ehr.scopes import WriteScope
 from ehr.store.operations import WriteOperation, named
+from ehr.store.originals import is_original
 
 Check = Callable[[Mapping[str, Any]], Sequence[Issue]]
 
@@ -142,6 +143,7 @@ def _prepared(
         and not made
         and scope.id_prefix is not None
         and resource_id.startswith(scope.id_prefix)
+        and not is_original(operation.resource_type, resource_id)
     )
     key = row_key(operation.resource_type, resource_id) if resource_id else 0
     return PreparedOperation(operation, number, resource_id, key, chosen, made, None, None, None)

@@ -58,19 +58,22 @@ class _Read:
 
 
 @lru_cache(maxsize=1_024)
-def _statement(shapes: tuple[tuple[str, int], ...]) -> str:
+def _statement(found: str, shapes: tuple[tuple[str, int], ...]) -> str:
     """The statement for scopes of these predicate texts and numbers of values, in this order."""
     parts = []
     offset = _OWN_VALUES
     for number, (text, values) in enumerate(shapes):
         predicate = RenderedFilter.place(text, offset)
-        parts.append(_FOUND.format(scope=number, predicate=predicate))
+        parts.append(found.format(scope=number, predicate=predicate))
         offset += values
     return _ASKED + "\n  union all".join(parts) + _LOGGED
 
 
 class Reader:
     """Serves reads by id from one pool."""
+
+    found = _FOUND
+    """Finds the asked rows of one scope, under the alias `r`."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         """Take the pool of connections for keyed statements."""
@@ -95,7 +98,7 @@ class Reader:
             scope,
             resource_type,
             resource_id,
-            row_key(resource_type, resource_id),
+            self.key_of(resource_type, resource_id),
             note.action,
             audit.note_json(note),
             asyncio.get_running_loop().create_future(),
@@ -106,7 +109,15 @@ class Reader:
             raise NotFound(f"There is no {resource_type} with this id.")
         if row["deleted"]:
             raise Gone(f"This {resource_type} was deleted.")
-        return version_of(row, resource_type, resource_id, request.key)
+        return self.version_of(row, resource_type, resource_id, request.key)
+
+    def key_of(self, resource_type: str, resource_id: str) -> int:
+        """The key of the row whose persons, labels and custodian decide."""
+        return row_key(resource_type, resource_id)
+
+    def version_of(self, row: asyncpg.Record, resource_type: str, resource_id: str, key: int) -> StoredVersion:
+        """What is shown of a row that was found."""
+        return version_of(row, resource_type, resource_id, key)
 
     async def _serve(self, batch: list[_Read]) -> None:
         groups: dict[ReadScope, list[_Read]] = {}
@@ -130,7 +141,7 @@ class Reader:
             now_us(),
             *(value for filter_, _ in groups for value in filter_.values),
         ]
-        statement = _statement(tuple((filter_.text, len(filter_.values)) for filter_, _ in groups))
+        statement = _statement(self.found, tuple((filter_.text, len(filter_.values)) for filter_, _ in groups))
         with database_errors():
             async with self._pool.acquire() as connection:
                 rows = await connection.fetch(statement, *values)

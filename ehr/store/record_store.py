@@ -28,6 +28,7 @@ from ehr.store.history import Historian, History
 from ehr.store.inbox import Inbox
 from ehr.store.index_key import load_index_key
 from ehr.store.operations import PatientMerge, Settlement, StoredVersion, WriteOperation, WriteOutcome
+from ehr.store.originals import OriginalReader, is_original
 from ehr.store.people import People
 from ehr.store.preparation import Check, EntryExtractor, Preparation
 from ehr.store.reads import Reader
@@ -61,6 +62,7 @@ class Store:
         self._matching_keys = matching_keys
         self._audit_log = AuditLog(self.pool)
         self._reader = Reader(self.pool)
+        self._originals = OriginalReader(self.pool)
         self._historian = Historian(self.pool)
         self._writer = Writer(
             self._write_pool, projections=projections, people=self.people, matching_keys=matching_keys
@@ -114,12 +116,14 @@ class Store:
 
     async def close(self) -> None:
         """Finish what waits and close all connections."""
-        await asyncio.gather(self._reader.close(), self._writer.close(), self.inbox.close(), self._audit_log.close())
+        queues = (self._reader, self._originals, self._writer, self.inbox, self._audit_log)
+        await asyncio.gather(*(queue.close() for queue in queues))
         await asyncio.gather(*(pool.close() for pool in self._pools))
 
     async def read(self, scope: ReadScope, resource_type: str, resource_id: str, note: AuditNote) -> StoredVersion:
         """The current version; see `Reader.read`."""
-        return await self._reader.read(scope, resource_type, resource_id, note)
+        reader = self._originals if is_original(resource_type, resource_id) else self._reader
+        return await reader.read(scope, resource_type, resource_id, note)
 
     async def vread(
         self, scope: ReadScope, resource_type: str, resource_id: str, version: int, note: AuditNote

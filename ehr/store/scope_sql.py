@@ -45,15 +45,19 @@ class FilterCache:
 
     def __init__(self, *aliases: str) -> None:
         """Take the aliases of the statement that carry the predicate."""
-        self._aliases = aliases
+        self.aliases = aliases
         self._rendered: WeakKeyDictionary[ReadScope, RenderedFilter] = WeakKeyDictionary()
 
     def get(self, scope: ReadScope) -> RenderedFilter:
         """The scope's predicate."""
         found = self._rendered.get(scope)
         if found is None:
-            found = self._rendered[scope] = RenderedFilter(scope.row_filter, self._aliases)
+            found = self._rendered[scope] = self.render(scope)
         return found
+
+    def render(self, scope: ReadScope) -> RenderedFilter:
+        """Render the scope's predicate."""
+        return RenderedFilter(scope.row_filter, self.aliases)
 
 
 def require_fresh(scope: ReadScope, epoch: int, highest_class: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ehr.store.originals import original_id
 from hospital_adapters.feeds import Feed
 from hospital_adapters.hl7v2 import leaves, results, times, walk  # noqa: F401  leaves registers the converters
 from hospital_adapters.hl7v2.draft import DIRECTORY, STATED, Draft
@@ -195,9 +196,10 @@ def _envelope(draft: Draft, segments: Mapping[str, list[Segment]], targets: list
     organisation = {"reference": f"Organization/{draft.feed.organisation}"}
     provenance.setdefault("agent", []).insert(0, {"type": {"coding": [author]}, "who": organisation})
     control = {"system": draft.local_uri("control-id", f"{header.peek(3) or ''}|{header.peek(4) or ''}")}
-    source = {"identifier": {**control, "value": message.control_id}, "display": "HL7 v2 message"}
-    provenance["entity"] = [{"role": "source", "what": source}]
-    draft.add({"resourceType": "Provenance", **provenance}, *keys)
+    identity = original_id(draft.feed.organisation, message.content)
+    source = {"reference": f"Binary/{identity}", "identifier": {**control, "value": message.control_id}}
+    provenance["entity"] = [{"role": "source", "what": {**source, "display": "HL7 v2 message"}}]
+    draft.add({"resourceType": "Provenance", "id": identity, **provenance})
 
 
 def _event_coding(message: Message) -> dict[str, str]:

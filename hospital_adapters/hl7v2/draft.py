@@ -31,10 +31,11 @@ class Draft:
     def add(self, resource: dict[str, Any], *keys: str, weight: int | None = None) -> str:
         """Put a resource into the Bundle under the id of its identity `keys`; return "Type/id".
 
-        A resource named before is completed: what is missing is filled in, what is there stays.
+        A resource named before is completed: what is missing is filled in, what is there stays. One that brings an id
+        keeps it.
         """
         kind = str(resource["resourceType"])
-        identifier = resource_id(self.feed.organisation, kind, *keys)
+        identifier = resource.get("id") or resource_id(self.feed.organisation, kind, *keys)
         reference = f"{kind}/{identifier}"
         known = self.resources.get(reference)
         if known is None:

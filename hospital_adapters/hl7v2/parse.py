@@ -4,6 +4,7 @@ HL7 v2 chapter 2 (2.1 to 2.8). Nothing here raises for what a sender may write: 
 `ParseProblem`. Every leaf that is read is marked, so that the rest can be reported as lost.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 
@@ -193,12 +194,18 @@ class Segment:
 
 
 class Message:
-    """A message as sent; `codec` is the character set read with, `notes` what was odd about the envelope."""
+    """A message as sent.
 
-    __slots__ = ("codec", "delimiters", "notes", "segments")
+    `content` is the SHA-256 of its bytes, `codec` the character set read with, `notes` what was odd about the envelope.
+    """
 
-    def __init__(self, segments: list[Segment], delimiters: Delimiters, codec: str, notes: list[str]) -> None:
+    __slots__ = ("codec", "content", "delimiters", "notes", "segments")
+
+    def __init__(
+        self, segments: list[Segment], delimiters: Delimiters, codec: str, notes: list[str], content: bytes
+    ) -> None:
         """Take the segments, MSH first."""
+        self.content = content
         self.segments = segments
         self.delimiters = delimiters
         self.codec = codec
@@ -283,7 +290,7 @@ def parse(data: bytes) -> Message | ParseProblem:
     segments = _segments([head, *lines[start + 1 :]], delimiters, notes)
     if isinstance(segments, ParseProblem):
         return segments
-    return _checked(Message(segments, delimiters, codec, notes))
+    return _checked(Message(segments, delimiters, codec, notes, hashlib.sha256(data).digest()))
 
 
 def _segments(lines: list[str], delimiters: Delimiters, notes: list[str]) -> list[Segment] | ParseProblem:

@@ -61,7 +61,7 @@ def inbox_message(feed: Feed, frame: Frame) -> InboxMessage:
         custodian=feed.organisation,
         sender=sender,
         control_id=_storable(control_id),
-        content=hashlib.sha256(frame.content).digest(),
+        content=parsed.content if isinstance(parsed, Message) else hashlib.sha256(frame.content).digest(),
         trace=f"{sender}|{_storable(control_id)}",
         message_type=_storable("^".join(parsed.kind)) if isinstance(parsed, Message) else header[9],
         body=frame.content,

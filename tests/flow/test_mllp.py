@@ -1,5 +1,6 @@
 """Hospitals at the doors: MLLP framing and acknowledgement modes, duplicates, quarantine and replay, files."""
 
+import base64
 import json
 import socket
 from collections.abc import Iterator
@@ -120,6 +121,21 @@ def test_a_duplicate_gets_the_same_answer_and_is_stored_once(platform: Running) 
     assert platform.send(sent) == answers[:1]
     history = platform.client("first-hospital").get(f"Patient/{one.patient}/_history").json()
     assert history["total"] == 2
+
+
+def test_the_provenance_leads_the_custodian_and_nobody_else_to_the_message(platform: Running) -> None:
+    one = somebody()
+    sent = adt(one, "A04")
+    platform.take_in(sent)
+    found = resources(platform.client("dr.wang").get("Provenance", params={"target": f"Patient/{one.patient}"}))
+    (address,) = {entity["what"]["reference"] for provenance in found for entity in provenance["entity"]}
+    for who in ("dr.wang", "first-hospital"):
+        answer = platform.client(who).get(address)
+        assert answer.status_code == 200
+        assert base64.b64decode(answer.json()["data"]) == sent
+    for client in (platform.client("dr.li"), platform.client("county-hospital"), platform.resident(one.patient)):
+        assert client.get(address).status_code == 404
+    assert platform.client("first-hospital").put(address, content=json.dumps(answer.json())).status_code == 405
 
 
 @pytest.mark.parametrize("charset", ["GB 18030-2000", "UNICODE UTF-8"])
