@@ -67,6 +67,17 @@ class InboxRow:
 
 
 @dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What of a feed waits for conversion."""
+
+    feed: str
+    waiting: int
+    """Messages, replays included."""
+    oldest_s: float
+    """For how long the oldest has waited, replays apart."""
+
+
 class _Arrival:
     message: InboxMessage
     future: "asyncio.Future[Acceptance]"
@@ -92,10 +103,34 @@ _STORED = """select g.n, i.inbox, i.answer from
   join inbox i using (feed, sender, control_id, content)"""
 
 _COLUMNS = (
+# the feeds of which something waits, found by hops in the index inbox_waiting
+_FEEDS = """feeds(feed) as (
+  (select feed from inbox where state = 'waiting' order by feed limit 1)
+  union all
+  select (select i.feed from inbox i where i.state = 'waiting' and i.feed > f.feed order by i.feed limit 1)
+  from feeds f where f.feed is not null
+)"""
+
     "inbox, feed, custodian, sender, control_id, trace, message_type, received_at, state, cause, place, attempts, body"
 )
 
+_TURNS = f"""with recursive {_FEEDS}, turns as materialized (
+  select w.inbox, w.turn from feeds f cross join lateral (
+    (select inbox, row_number() over (order by inbox) as turn from inbox
+      where state = 'waiting' and feed = f.feed and attempts = 0 order by inbox limit $1)
+    union all
+    (select inbox, row_number() over (order by attempts, inbox) from inbox
+      where state = 'waiting' and feed = f.feed and attempts > 0 order by attempts, inbox limit $1)
+  ) w order by w.turn, w.inbox limit $1
+)
+select {_COLUMNS} from turns t join inbox i using (inbox) order by t.turn, inbox"""
 
+_OLDEST = (
+    "(select received_at from inbox where state = 'waiting' and feed = {feed} and attempts = 0 order by inbox limit 1)"
+)
+_BACKLOG = f"""with recursive {_FEEDS}
+select f.feed, (select count(*) from inbox where state = 'waiting' and feed = f.feed) as waiting,
+  {_OLDEST.format(feed="f.feed")} as oldest from feeds f where f.feed is not null"""
 _KEY = ("feed", "sender", "control_id", "content")
 _STORED_FIELDS = (
     *("feed", "custodian", "sender", "control_id", "content", "trace", "message_type"),
@@ -149,18 +184,35 @@ class Inbox:
             if not arrival.future.done() and place in answers:
                 arrival.future.set_result(answers[place])
 
-    async def waiting(self, limit: int, *, feed: str | None = None) -> list[InboxRow]:
-        """The oldest messages that wait, in the order in which they came."""
-        return await self._rows("state = 'waiting' and ($2::text is null or feed = $2)", limit, feed)
+    async def waiting(self, limit: int) -> list[InboxRow]:
+        """Messages that wait, the oldest of each feed first.
+
+        Each feed has its turn, and of a feed new messages and replays have: a file of ten thousand rows, or a replay of
+        as many, keeps nobody else's message waiting behind it.
+        """
+        with database_errors():
+            rows = await self._pool.fetch(_TURNS, limit)
+        return [InboxRow(*row.values()) for row in rows]
+
+    async def backlog(self) -> list[Backlog]:
+        """What waits for conversion, by feed; feeds of which nothing waits are left out."""
+        with database_errors():
+            rows = await self._pool.fetch(_BACKLOG)
+        return [Backlog(row["feed"], row["waiting"], _since_s(row["oldest"])) for row in rows]
+
+    async def oldest_wait_s(self, feed: str) -> float:
+        """For how many seconds the oldest message of a feed has waited for conversion, replays apart."""
+        with database_errors():
+            return _since_s(await self._pool.fetchval("select " + _OLDEST.format(feed="$1"), feed))
 
     async def quarantined(self, limit: int, *, feed: str | None = None) -> list[InboxRow]:
         """Messages that could not be turned into records, oldest first."""
-        return await self._rows("state = 'quarantined' and ($2::text is null or feed = $2)", limit, feed)
-
-    async def _rows(self, condition: str, limit: int, feed: str | None) -> list[InboxRow]:
         with database_errors():
             rows = await self._pool.fetch(
-                f"select {_COLUMNS} from inbox where {condition} order by inbox limit $1", limit, feed
+                f"select {_COLUMNS} from inbox where state = 'quarantined' and ($2::text is null or feed = $2) "
+                "order by inbox limit $1",
+                limit,
+                feed,
             )
         return [InboxRow(*row.values()) for row in rows]
 
@@ -207,3 +259,8 @@ class Inbox:
                 feed,
             )
         return [(row["trace"], msgspec.json.decode(row["loss"])) for row in rows]
+
+
+def _since_s(received_at_us: int | None) -> float:
+    """Seconds until now; 0 for None, and for an instant ahead of a clock that was set back."""
+    return 0.0 if received_at_us is None else max(0, now_us() - received_at_us) / 1_000_000

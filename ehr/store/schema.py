@@ -312,6 +312,7 @@ inbox = sa.Table(
     sa.Column("body", BYTEA, nullable=False, comment="the message as received"),
     sa.UniqueConstraint("feed", "sender", "control_id", "content", name="inbox_duplicate"),
     sa.Index("inbox_state", "feed", "state", "inbox"),
+    sa.Index("inbox_waiting", "feed", "attempts", "inbox", postgresql_where=sa.text("state = 'waiting'")),
     sa.Index("inbox_original", sa.text("substr(content, 1, 10)")),
 )
 

@@ -39,7 +39,7 @@ async def test_a_duplicate_is_stored_once_and_gets_the_first_answer(store: Store
     assert len({one.inbox for (one,) in together}) == 1
     (other,) = await store.inbox.accept([message("2", b"MSH|other content")])
     assert not other.duplicate
-    waiting = await store.inbox.waiting(10, feed="first-hospital-hl7")
+    waiting = await store.inbox.waiting(10)
     assert [each.control_id for each in waiting] == ["1", "2", "2"]
     assert waiting[0].body == b"MSH|1"
 
@@ -68,6 +68,27 @@ async def test_a_quarantined_message_is_listed_and_released(store: Store) -> Non
     assert await store.inbox.quarantined(10) == []
     with pytest.raises(NotFound):
         await store.inbox.release_for_replay([-1])
+
+
+async def test_feeds_and_replays_take_turns(store: Store) -> None:
+    await store.pool.execute("delete from inbox")
+    bulk = [replace(message(f"b{number}"), feed="bulk") for number in range(6)]
+    taken = await store.inbox.accept(bulk)
+    await store.inbox.settle([Settlement(each.inbox, "quarantined", "no such code") for each in taken[:3]])
+    await store.inbox.release_for_replay([each.inbox for each in taken[:3]])
+    await store.inbox.accept([message("live")])
+    order = [each.control_id for each in await store.inbox.waiting(10)]
+    assert sorted(order[:3]) == ["b0", "b3", "live"]
+    assert order[3:] == ["b1", "b4", "b2", "b5"]
+    assert [each.control_id for each in await store.inbox.waiting(4)] == order[:4]
+    backlog = {each.feed: each for each in await store.inbox.backlog()}
+    assert {name: each.waiting for name, each in backlog.items()} == {"bulk": 6, "first-hospital-hl7": 1}
+    await store.pool.execute("update inbox set received_at = received_at - 5000000 where control_id in ('b0', 'b3')")
+    assert 5 <= await store.inbox.oldest_wait_s("bulk") < 6
+    await store.pool.execute("update inbox set received_at = received_at - 9000000 where control_id = 'b0'")
+    assert 5 <= await store.inbox.oldest_wait_s("bulk") < 6, "a replay is old by nature"
+    assert await store.inbox.oldest_wait_s("nobody") == 0
+    await store.pool.execute("delete from inbox")
 
 
 async def test_jobs_run_once_and_failures_are_tried_again(store: Store, database_url: str) -> None:
