@@ -118,6 +118,12 @@ class Unavailable(KanglianError):
     code = "transient"
 
 
+class NoRoom(Unavailable):
+    """The disk is nearly full: nothing is written, reading goes on."""
+
+    code = "no-store"
+
+
 class StaleScope(KanglianError):
     """Policies, roles or consent classes changed after the scope was built: decide again, once."""
 

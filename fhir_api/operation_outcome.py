@@ -19,6 +19,7 @@ from ehr.errors import (
     KanglianError,
     Malformed,
     MultipleMatches,
+    NoRoom,
     NotAllowed,
     NotFound,
     PreconditionFailed,
@@ -81,6 +82,7 @@ _STATUSES: tuple[tuple[type[KanglianError], int], ...] = (
     (UnsupportedMediaType, 415),
     (Invalid, 422),
     (StaleScope, 503),
+    (NoRoom, 507),
     (Unavailable, 503),
 )
 

@@ -18,6 +18,7 @@ from ehr.errors import Conflict, KanglianError, StaleScope, Unavailable
 from ehr.store import Store
 from ehr.store.inbox import InboxRow
 from ehr.store.operations import OrderKey, Settlement, WriteOperation
+from ehr.store.room import require_room
 from hospital_adapters.conversion import Converted, NotConverted, line_of
 from hospital_adapters.csv.conversion import convert_row
 from hospital_adapters.feeds import Feed
@@ -31,6 +32,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _AT_ONCE = 64
 _POLL_S = 0.1
+_AWAY_S = 1.0
 _ATTEMPTS = 4
 
 
@@ -46,14 +48,15 @@ class ConversionWorker:
         """Convert until `stop` is set; a lost database is waited for."""
         await asyncio.to_thread(warm_up)
         while not stop.is_set():
+            pause_s = _POLL_S
             try:
                 converted = await self.convert_waiting()
             except Unavailable as error:
                 _log.warning("conversion waits: %s", error)
-                converted = 0
+                converted, pause_s = 0, _AWAY_S
             if not converted:
                 try:
-                    await asyncio.wait_for(stop.wait(), _POLL_S)
+                    await asyncio.wait_for(stop.wait(), pause_s)
                 except TimeoutError:
                     continue
 
@@ -64,8 +67,9 @@ class ConversionWorker:
         once. Where one of them is refused, each is written alone and whole.
 
         Raises:
-            Unavailable: the database is away; what was not settled waits on.
+            Unavailable: the database is away, or its disk has no room; what was not settled waits on.
         """
+        require_room(self.store.has_room)  # asked once here: each write that is refused leaves an audit row
         rows = await self.store.inbox.waiting(_AT_ONCE)
         if not rows:
             return 0

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from kanglian.ballast import Ballast
 from kanglian.embedded_place import SYSTEM_USER, EmbeddedError, Place, locate
 from kanglian.embedded_processes import end, end_all, postmaster, processes_in, programs_of
 
@@ -94,10 +95,11 @@ def die_with_parent(number: int) -> Callable[[], None]:
 class EmbeddedPostgres:
     """One cluster of one data directory; not thread safe, one owner at a time (the caller holds the lock)."""
 
-    def __init__(self, data_dir: Path, *, say: Callable[[str], None] = lambda _: None) -> None:
-        """Take the data directory and what to do with a line of progress."""
+    def __init__(self, data_dir: Path, *, ballast_mib: int = 0, say: Callable[[str], None] = lambda _: None) -> None:
+        """Take the data directory, the size of its ballast (0 = none) and what to do with a line of progress."""
         self._say = say
         self.place: Place = locate(data_dir)
+        self.ballast = Ballast(self.place.cluster.parent, ballast_mib)
         self._child: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
 
@@ -117,6 +119,7 @@ class EmbeddedPostgres:
         Raises:
             EmbeddedError: it cannot be made or started; the text ends with PostgreSQL's own last words.
         """
+        self.tend()
         made_by = self.place.cluster / "PG_VERSION"
         if not made_by.exists():
             self._initialise()
@@ -132,6 +135,11 @@ class EmbeddedPostgres:
         self._spawn()
         self._wait_until_ready()
         self._ensure_database()
+
+    def tend(self) -> None:
+        """Look at the disk: the ballast goes when it is full and comes back when there is room."""
+        if news := self.ballast.tend():
+            self._say(news)
 
     def alive(self) -> bool:
         """Whether the postmaster runs."""

@@ -174,6 +174,13 @@ def _home(data_dir: Path, user: ServerUser) -> Path:
     return outside
 
 
+def home_of(data_dir: Path) -> Path:
+    """The folder that holds the cluster of a platform that was started once."""
+    data_dir = data_dir.resolve()
+    outside = os.geteuid() == 0 and (data_dir / "postgres.id").exists()
+    return system_home(data_dir) if outside else data_dir / "postgres"
+
+
 def system_home(data_dir: Path) -> Path:
     """Where a cluster lies that the system user could not reach in this data directory."""
     return SYSTEM_ROOT / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]

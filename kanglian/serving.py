@@ -50,7 +50,7 @@ def serve(settings: Settings) -> int:
             for port, setting in ((settings.port, "KANGLIAN_PORT"), (settings.mllp_port, "KANGLIAN_MLLP_PORT"))
         )
         if settings.database_url is None:
-            postgres = EmbeddedPostgres(settings.data_dir, say=news.say)
+            postgres = EmbeddedPostgres(settings.data_dir, ballast_mib=settings.ballast_mib, say=news.say)
             leaving.callback(postgres.stop)
             postgres.start()
         database_url = settings.database_url or (postgres.url if postgres else "")

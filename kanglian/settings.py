@@ -38,6 +38,7 @@ class Settings:
     given_workers: int | None = None
     feeds_dir: Path | None = None
     demo_residents: int = 200
+    ballast_mib: int = 256
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -196,6 +197,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "KANGLIAN_WORKERS": ("given_workers", _whole_number(1, 256)),
     "KANGLIAN_FEEDS_DIR": ("feeds_dir", _folder),
     "KANGLIAN_DEMO_RESIDENTS": ("demo_residents", _whole_number(0, 100_000)),
+    "KANGLIAN_BALLAST_MIB": ("ballast_mib", _whole_number(0, 65_536)),
 }
 """Each variable: the field it sets and the function that checks it."""
 

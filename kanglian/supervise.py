@@ -22,6 +22,8 @@ from kanglian.embedded import EmbeddedPostgres, die_with_parent
 _QUICK_DEATH_S = 5.0
 _QUICK_DEATHS_LIMIT = 8
 _LONGEST_PAUSE_S = 8.0
+_TEND_S = 1.0
+"""Between two looks at the database's disk."""
 _PATIENCE_S = 12.0
 """Between asking the children to end and killing them."""
 
@@ -93,6 +95,8 @@ class Supervisor:
             while not self._signals:
                 self._start_due()
                 ended = self._wait(watch)
+                if self._postgres:
+                    self._postgres.tend()
                 if watch in ended and self._postgres:
                     os.close(watch)
                     watch = self._restart_postgres(self._postgres)
@@ -111,7 +115,7 @@ class Supervisor:
 
     def _wait(self, watch: int) -> list[int]:
         due = [child.due for child in self._children if not child.pid and not child.done]
-        timeout_s = max(0.0, min(due) - time.monotonic()) if due else 60.0
+        timeout_s = min([_TEND_S, *(max(0.0, instant - time.monotonic()) for instant in due)])
         descriptors = [child.descriptor for child in self._children if child.pid] + [self._wake_read]
         if watch >= 0:
             descriptors.append(watch)

@@ -44,6 +44,7 @@ async def record(settings: Settings, database_url: str) -> AsyncIterator[Record]
     from ehr.keys import TermHasher  # noqa: PLC0415 - likewise
     from ehr.store import Store  # noqa: PLC0415 - likewise
     from ehr.store.index_key import load_index_key  # noqa: PLC0415 - likewise
+    from kanglian.ballast import ballast_of  # noqa: PLC0415 - likewise
 
     zone = ZoneInfo(settings.timezone)
     fhir_base = f"{settings.base_url}/fhir"
@@ -54,6 +55,7 @@ async def record(settings: Settings, database_url: str) -> AsyncIterator[Record]
         keys_path=keys_path,
         projections=consent.projections(),
         extractor=Extractor(TermHasher(load_index_key(keys_path)), zone=zone, base_url=fhir_base),
+        has_room=ballast_of(settings).has_room,
     )
     try:
         await consent.open(store)
@@ -125,13 +127,14 @@ async def feeds(settings: Settings, database_url: str, mllp: socket.socket) -> A
     from ehr.store.inbox import Inbox  # noqa: PLC0415 - likewise
     from hospital_adapters.mllp.door import MllpDoor  # noqa: PLC0415 - likewise
     from hospital_adapters.mllp.listener import Listener  # noqa: PLC0415 - likewise
+    from kanglian.ballast import ballast_of  # noqa: PLC0415 - likewise
 
     feed = next((feed for _, feed in sorted(read_feeds(settings).items()) if feed.kind == "hl7v2"), None)
     if feed is None:  # the port is ours, and closed to messages that nobody would read
         yield
         return
     pool = await open_pool(database_url, WRITE_SETTINGS, most=3)
-    inbox = Inbox(pool)
+    inbox = Inbox(pool, ballast_of(settings).has_room)
     listener = Listener(MllpDoor(inbox, feed))
     try:
         await listener.start_on(mllp)
@@ -167,12 +170,15 @@ def _refresher(settings: Settings, opened: Record) -> "Refresher":
 
 async def keep_refreshing(settings: Settings, database_url: str, stop: asyncio.Event) -> None:
     """Bring the analytics files up to date every 10 s, until told to stop; a lost database is waited for."""
+    from ehr.store.room import require_room  # noqa: PLC0415 - children only
+
     async with record(settings, database_url) as opened:
         refresher = _refresher(settings, opened)
         while not stop.is_set():
             try:
+                require_room(opened.store.has_room)
                 await refresher.refresh()
-            except Unavailable as error:
+            except (Unavailable, OSError) as error:  # OSError: the files' own disk is full
                 _log.warning("the analytics files wait: %s", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _REFRESH_S)

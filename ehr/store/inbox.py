@@ -15,6 +15,7 @@ from ehr.store.clock import now_us
 from ehr.store.coalescing import Coalescer
 from ehr.store.database import database_errors
 from ehr.store.operations import Settlement
+from ehr.store.room import HasRoom, always, require_room
 
 _MOST_MESSAGES = 512
 _MOST_BYTES = 64 * 1024 * 1024
@@ -141,9 +142,10 @@ _STORED_FIELDS = (
 class Inbox:
     """The inbox of one database; `accept` calls that come together share a commit."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        """Take the write pool."""
+    def __init__(self, pool: asyncpg.Pool, has_room: HasRoom = always) -> None:
+        """Take the write pool, and what says whether the disk takes messages."""
         self._pool = pool
+        self._has_room = has_room
         self._queue: Coalescer[_Arrival] = Coalescer(self._serve, most=_MOST_BYTES, patience_s=0.05)
 
     async def close(self) -> None:
@@ -156,6 +158,7 @@ class Inbox:
         Raises:
             Unavailable: the database is down or full: give no answer and close the connection.
         """
+        require_room(self._has_room)
         loop = asyncio.get_running_loop()
         arrivals = [
             _Arrival(message, loop.create_future(), max(len(message.body), _MOST_BYTES // _MOST_MESSAGES))

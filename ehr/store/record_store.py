@@ -9,7 +9,7 @@ import asyncpg
 
 from ehr.audit_note import AuditNote
 from ehr.changes import Projection
-from ehr.errors import KanglianError, StaleScope, Unavailable
+from ehr.errors import KanglianError, NoRoom, StaleScope, Unavailable
 from ehr.keys import TermHasher
 from ehr.scopes import ReadScope, WriteScope
 from ehr.store import audit
@@ -32,6 +32,7 @@ from ehr.store.originals import OriginalReader, is_original
 from ehr.store.people import People
 from ehr.store.preparation import Check, EntryExtractor, Preparation
 from ehr.store.reads import Reader
+from ehr.store.room import HasRoom, always, protects_people, require_room
 from ehr.store.writer import Writer, WriteRequest
 
 if TYPE_CHECKING:
@@ -51,12 +52,14 @@ class Store:
         projections: Sequence[Projection],
         preparation: Preparation,
         matching_keys: MatchingKeys,
+        has_room: HasRoom,
     ) -> None:
         """Take open pools (reading, writing, searching, searching by key) and what takes part in writes."""
         self.pool, self._write_pool, self.searching, self.keyed_search_pool = self._pools = pools
         self.hasher = hasher
         self.people = People(hasher, projections)
-        self.inbox = Inbox(self._write_pool)
+        self.has_room = has_room
+        self.inbox = Inbox(self._write_pool, has_room)
         self._open_for_writes = {name for each in projections for name in each.types} >= _MUST_SEE
         self._preparation = preparation
         self._matching_keys = matching_keys
@@ -81,6 +84,7 @@ class Store:
         read_connections: int = 3,
         write_connections: int = 4,
         search_connections: int = 4,
+        has_room: HasRoom = always,
     ) -> Self:
         """Connect to a migrated database.
 
@@ -95,6 +99,7 @@ class Store:
             read_connections: Most connections for reads by id, of which one is the spare.
             write_connections: Likewise for writes and the inbox.
             search_connections: Likewise for searches, of each of their two kinds.
+            has_room: Whether the disk takes writes; asked before each.
 
         Raises:
             Unavailable: the database cannot be reached.
@@ -112,6 +117,7 @@ class Store:
             projections=projections,
             preparation=Preparation(check or _default_check(), extractor or _default_extractor(hasher)),
             matching_keys=matching_keys or _default_matching_keys(hasher),
+            has_room=has_room,
         )
 
     async def close(self) -> None:
@@ -163,10 +169,16 @@ class Store:
         Raises:
             KanglianError: one of its subclasses says which rule refused the whole; it has been audited.
             StaleScope: decide again, once; nothing was written.
+            NoRoom: the disk is nearly full; that this was refused has been audited.
             Unavailable: the database is down, full or too slow.
         """
         if not self._open_for_writes:
             raise Unavailable("The record is not open for writes: projections are missing.")
+        try:
+            require_room(lambda: self.has_room() or protects_people(scope, operations))
+        except NoRoom:
+            await self._audit_log.record(note, audit.FAILURE, ())
+            raise
         if not atomic:
             return list(await asyncio.gather(*(self._write_one(scope, each, note) for each in operations)))
         try:

@@ -34,9 +34,10 @@ async def opened_inbox(settings: Settings) -> AsyncIterator["Inbox"]:
     """The inbox, closed at the end."""
     from ehr.store.database import WRITE_SETTINGS, open_pool
     from ehr.store.inbox import Inbox
+    from kanglian.ballast import ballast_of
 
     pool = await open_pool(database_url(settings), WRITE_SETTINGS, most=2)
-    inbox = Inbox(pool)
+    inbox = Inbox(pool, ballast_of(settings).has_room)
     try:
         yield inbox
     finally:

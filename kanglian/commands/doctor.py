@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from kanglian.ballast import ballast_of
 from kanglian.commands.identity import base_url
+from kanglian.embedded_place import home_of
 from kanglian.ownership import is_owned, read_owner
 from kanglian.settings import Settings, SettingsError, unknown_variables
 
@@ -47,7 +49,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, cheapest first."""
     yield _settings(settings)
     yield _permission(settings.data_dir)
-    yield _disk(settings.data_dir)
+    yield _disk(settings)
+    yield from _ballast(settings)
     running = is_owned(settings.data_dir)
     yield from _processes(settings) if running else _ports(settings)
     yield _database(settings, running=running)
@@ -83,16 +86,39 @@ def _nearest(data_dir: Path) -> Path:
     return next(folder for folder in (data_dir, *data_dir.parents) if os.path.exists(folder))  # noqa: PTH110 - Path.exists raises where a folder above is closed
 
 
-def _disk(data_dir: Path) -> Finding:
-    nearest = _nearest(data_dir)
-    places = {nearest, Path("/var/lib")} if os.geteuid() == 0 else {nearest}
+def _disk(settings: Settings) -> Finding:
+    places = {_nearest(settings.data_dir), _nearest(home_of(settings.data_dir))}
+    if os.geteuid() == 0 and not home_of(settings.data_dir).exists():
+        places.add(Path("/var/lib"))
     free, place = min((shutil.disk_usage(place).free, str(place)) for place in places)
     words = f"{free / (1 << 30):.1f} GiB free at {place}"
     if free < _FULL_DISK_BYTES:
-        return Finding("disk", well=False, words=f"full: {words}; free some, the platform answers 503 meanwhile")
+        return Finding("disk", well=False, words=f"full: {words}; free some, nothing is written meanwhile")
     if free < _LOW_DISK_BYTES:
         return Finding("disk", well=False, words=f"nearly full: {words}")
     return Finding("disk", well=True, words=words)
+
+
+def _ballast(settings: Settings) -> Iterator[Finding]:
+    """The file that keeps audit writable (decision record 0012); nothing where the database is not ours or not made."""
+    ballast = ballast_of(settings)
+    if settings.database_url is not None or not ballast.path.parent.is_dir():
+        return
+    free_mib, size_mib = ballast.free_bytes() >> 20, settings.ballast_mib
+    place = f"{free_mib} MiB free at {ballast.path.parent}"
+    if not size_mib:
+        yield Finding("ballast", well=True, words="none (KANGLIAN_BALLAST_MIB is 0): a full disk stops reads too")
+    elif not ballast.lies():
+        words = f"released, {place}: writes are refused (507), reads and their audit use what it held"
+        wanted_mib = ballast.wanted_bytes >> 20
+        yield Finding(
+            "ballast", well=False, words=f"{words}; free {wanted_mib - free_mib} MiB, it comes back by itself"
+        )
+    elif not ballast.has_room():
+        words = f"{place}, under {ballast.low_bytes >> 20} MiB: writes are refused (507), reading goes on; free some"
+        yield Finding("ballast", well=False, words=words)
+    else:
+        yield Finding("ballast", well=True, words=f"{size_mib} MiB lie ready at {ballast.path}")
 
 
 def _processes(settings: Settings) -> Iterator[Finding]:
