@@ -4,8 +4,8 @@ https://hl7.org/fhir/R4/bundle.html, https://hl7.org/fhir/R4/http.html#transacti
 """
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -13,10 +13,20 @@ from ehr import json_text
 from ehr.bundle_links import plain
 from ehr.definitions import is_resource_type
 from ehr.errors import Invalid, Issue, PreconditionFailed
-from ehr.search import SearchQuery, parse
+from ehr.search import SearchQuery
 
 METHODS = ("DELETE", "POST", "PUT", "GET", "HEAD")
 _ETAG = re.compile(r'(?:W/)?"(\d{1,9})"')
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the entries of one Bundle are read."""
+
+    parse: Callable[[str, Sequence[tuple[str, str]]], SearchQuery]
+    """Reads criteria: type and pairs."""
+    base_url: str | None
+    """The server's own address: absolute URLs below it are relative ones."""
 
 
 @dataclass(slots=True)
@@ -67,7 +77,7 @@ def split(data: bytes) -> tuple[dict[str, Any], list[bytes | None]]:
     return json_text.parse(b"".join([*pieces, text[position:]])), resources
 
 
-def read_entry(place: int, entry: Any, resource: bytes | None, *, base_url: str | None, now: datetime) -> BundleEntry:
+def read_entry(place: int, entry: Any, resource: bytes | None, reading: Reading) -> BundleEntry:
     """Read one entry; `resource` is its resource's bytes.
 
     Raises:
@@ -81,7 +91,7 @@ def read_entry(place: int, entry: Any, resource: bytes | None, *, base_url: str 
     method = request.get("method")
     if method not in METHODS:
         raise invalid(place, "This method is not offered in a Bundle.", "request.method")
-    url = _relative(request["url"], base_url)
+    url = _relative(request["url"], reading.base_url)
     full_url = entry.get("fullUrl")
     read = BundleEntry(place, method, url, full_url if isinstance(full_url, str) else None)
     if method in {"GET", "HEAD"}:
@@ -90,7 +100,7 @@ def read_entry(place: int, entry: Any, resource: bytes | None, *, base_url: str 
         if resource is None or not resource.startswith(b"{"):
             raise invalid(place, "There is no resource to write.", "resource")
         read.resource = plain(resource)
-    _read_address(read, request, base_url, now)
+    _read_address(read, request, reading)
     return read
 
 
@@ -100,7 +110,7 @@ def _relative(url: str, base_url: str | None) -> str:
     return url.removeprefix("/")
 
 
-def _read_address(read: BundleEntry, request: dict[str, Any], base_url: str | None, now: datetime) -> None:
+def _read_address(read: BundleEntry, request: dict[str, Any], reading: Reading) -> None:
     parts = urlsplit(read.url)
     path = parts.path.split("/")
     if "%" in parts.path:
@@ -117,8 +127,7 @@ def _read_address(read: BundleEntry, request: dict[str, Any], base_url: str | No
     elif read.resource_id is None and not criteria:
         raise invalid(read.place, "A PUT or DELETE needs an id or criteria.", "request.url")
     if criteria:
-        pairs = parse_qsl(criteria, keep_blank_values=True)
-        read.condition = parse(path[0], pairs, now=now, base_url=base_url)
+        read.condition = reading.parse(path[0], parse_qsl(criteria, keep_blank_values=True))
     if request.get("ifMatch") is not None:
         etag = _ETAG.fullmatch(str(request["ifMatch"]).strip())
         if etag is None:

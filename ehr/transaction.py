@@ -9,16 +9,17 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from ehr import json_text
 from ehr.audit_note import AuditNote
-from ehr.bundle_entries import METHODS, BundleEntry, invalid, read_entry, split
+from ehr.bundle_entries import METHODS, BundleEntry, Reading, invalid, read_entry, split
 from ehr.bundle_links import LinkRewriter, base_of, conditional_references
 from ehr.errors import Conflict, Invalid, Issue, KanglianError, MultipleMatches, StaleScope, Unavailable
 from ehr.scopes import WriteScope
-from ehr.search import SearchQuery, parse
+from ehr.search import SearchQuery
 from ehr.store.operations import Method, OrderKey, PatientMerge, Settlement, WriteOperation, WriteOutcome, named
 
 Fetch = Callable[[str, str], Awaitable[Any]]
@@ -33,6 +34,11 @@ _WIDEST_BATCH = 64
 
 class WritableStore(Protocol):
     """What a Bundle needs of the store."""
+
+    def parse(
+        self, resource_type: str, pairs: Sequence[tuple[str, str]], *, now: datetime | None = None
+    ) -> SearchQuery:
+        """Read criteria."""
 
     async def match(self, scope: WriteScope, queries: Sequence[SearchQuery]) -> list[list[str]]:
         """At most two ids for each query, among the rows that the writer may touch."""
@@ -146,7 +152,7 @@ class _Run:
 
     async def _batch_entry(self, place: int, entry: _Entry, now: datetime) -> EntryResult:
         try:
-            read = read_entry(place, *entry, base_url=self.base_url, now=now)
+            read = read_entry(place, *entry, self._reading(now))
         except KanglianError as error:
             await self.store.record(self.note, 4)
             return EntryResult("", error=error)
@@ -183,12 +189,12 @@ class _Run:
         return results
 
     def _read_all(self, entries: list[_Entry]) -> list[BundleEntry]:
-        now = datetime.now(UTC)
+        reading = self._reading(datetime.now(UTC))
         read: list[BundleEntry] = []
         issues: list[Issue] = []
         for place, entry in enumerate(entries):
             try:
-                read.append(read_entry(place, *entry, base_url=self.base_url, now=now))
+                read.append(read_entry(place, *entry, reading))
             except KanglianError as error:
                 issues += error.issues
         if issues:
@@ -230,10 +236,13 @@ class _Run:
                 operation.body = rewriter.rewrite(each.resource, base)
         return operations
 
+    def _reading(self, now: datetime) -> Reading:
+        return Reading(partial(self.store.parse, now=now), self.base_url)
+
     def _query(self, link: str) -> SearchQuery:
         resource_type, _, criteria = link.partition("?")
         try:
-            return parse(resource_type, parse_qsl(criteria, keep_blank_values=True), base_url=self.base_url)
+            return self.store.parse(resource_type, parse_qsl(criteria, keep_blank_values=True))
         except KanglianError as error:
             raise _Refused(error) from error
 

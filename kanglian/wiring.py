@@ -40,21 +40,18 @@ class Record:
 async def record(settings: Settings, database_url: str) -> AsyncIterator[Record]:
     """Open the record with the projections of consent registered; closed at the end."""
     from consent import Consent  # noqa: PLC0415 - children only
-    from ehr.indexing import Extractor  # noqa: PLC0415 - likewise
-    from ehr.keys import TermHasher  # noqa: PLC0415 - likewise
     from ehr.store import Store  # noqa: PLC0415 - likewise
-    from ehr.store.index_key import load_index_key  # noqa: PLC0415 - likewise
     from kanglian.ballast import ballast_of  # noqa: PLC0415 - likewise
 
     zone = ZoneInfo(settings.timezone)
     fhir_base = f"{settings.base_url}/fhir"
-    keys_path = settings.data_dir / "keys" / "index.key"
     consent = Consent(policy=settings.policy, zone=zone, base_url=fhir_base)
     store = await Store.open(
         database_url,
-        keys_path=keys_path,
+        keys_path=settings.data_dir / "keys" / "index.key",
         projections=consent.projections(),
-        extractor=Extractor(TermHasher(load_index_key(keys_path)), zone=zone, base_url=fhir_base),
+        zone=zone,
+        base_url=fhir_base,
         has_room=ballast_of(settings).has_room,
     )
     try:

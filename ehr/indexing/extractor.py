@@ -30,8 +30,9 @@ class Extractor:
 
     def __init__(self, hasher: TermHasher, *, zone: tzinfo = PLATFORM_ZONE, base_url: str | None = None) -> None:
         """Take the hasher of terms, the zone of dates without one, and the FHIR base whose absolute URLs are ours."""
-        self._hasher = hasher
-        self._zone = zone
+        self.hasher = hasher
+        self.zone = zone
+        self.base_url = base_url
         self._references = References(base_url)
         self._plans: dict[str, Walk] = {}
         self._text_walks: dict[tuple[str, str], Walk] = {}
@@ -82,7 +83,7 @@ class Extractor:
 
     def _leaf_maker(self, resource_type: str, parameter: SearchParameter) -> LeafFor:
         """What makes the leaves of one parameter, sharing caches between its branches."""
-        code, hasher = parameter.code, self._hasher
+        code, hasher = parameter.code, self.hasher
         term: Term = hasher.terms_of(resource_type, code)
         number = parameter_number(resource_type, code)
         tokens: dict[str | None, TokenLeaves] = {}
@@ -101,7 +102,7 @@ class Extractor:
                 case "uri":
                     return uri_leaf(term)
                 case "date":
-                    return date_leaf(term, number, self._zone, name, main=MAIN_DATE.get(resource_type) == code)
+                    return date_leaf(term, number, self.zone, name, main=MAIN_DATE.get(resource_type) == code)
                 case "quantity":
                     return quantities.leaf(name)
                 case _:

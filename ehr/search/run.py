@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -48,19 +47,11 @@ class SearchableStore(Protocol):
     keyed_search_pool: asyncpg.Pool
     """Connections that plan a statement once."""
     hasher: TermHasher
+    extractor: Extractor
+    """The one that the record is indexed with."""
 
     async def record(self, note: AuditNote, outcome: int = ..., holders: Collection[int] = ...) -> None:
         """Make the audit row of the search durable."""
-
-
-_extractors: WeakKeyDictionary[TermHasher, Extractor] = WeakKeyDictionary()
-
-
-def _extractor_of(hasher: TermHasher) -> Extractor:
-    extractor = _extractors.get(hasher)
-    if extractor is None:
-        extractor = _extractors[hasher] = Extractor(hasher)
-    return extractor
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +81,22 @@ async def matching_keys(
     query: SearchQuery,
     limit: int,
     *,
-    hasher: TermHasher,
+    extractor: Extractor,
 ) -> list[int]:
     """At most `limit` keys of matching rows, on the caller's connection and in its transaction (conditional writes)."""
     if must_open(query):
-        return await Opening(connection, row_filter, hasher, _extractor_of(hasher)).keys(query, limit)
+        return await Opening(connection, row_filter, extractor.hasher, extractor).keys(query, limit)
     parameters = Parameters()
-    rows = await connection.fetch(f"{sql(query, row_filter, parameters, hasher)} limit {limit}", *parameters.values)
+    selection = sql(query, row_filter, parameters, extractor.hasher)
+    rows = await connection.fetch(f"{selection} limit {limit}", *parameters.values)
     return [row["key"] for row in rows]
 
 
-def matcher(hasher: TermHasher) -> Callable[[asyncpg.Connection, RowFilter, SearchQuery, int], Awaitable[list[int]]]:
-    """`matching_keys` for the record whose terms this hasher makes."""
-    return partial(matching_keys, hasher=hasher)
+def matcher(
+    extractor: Extractor,
+) -> Callable[[asyncpg.Connection, RowFilter, SearchQuery, int], Awaitable[list[int]]]:
+    """`matching_keys` for the record that this extractor indexes."""
+    return partial(matching_keys, extractor=extractor)
 
 
 async def search(
@@ -113,7 +107,6 @@ async def search(
     *,
     link_key: bytes,
     cursor: str | None = None,
-    extractor: Extractor | None = None,
 ) -> SearchResult:
     """Answer one page of a search; its audit row is durable before this returns.
 
@@ -124,8 +117,6 @@ async def search(
         note: Who asks what and why.
         link_key: Secret that seals page tokens, 16 bytes or more.
         cursor: `SearchResult.next_cursor` of the page before.
-        extractor: The one that the record is indexed with; by default one of the store's hasher, which knows no base
-            address, so that `_include` does not follow absolute references to it.
 
     Raises:
         Expired: the cursor was altered, belongs to another caller, purpose or query, or is a day old.
@@ -133,7 +124,7 @@ async def search(
         StaleScope: decide again, once; nothing was shown or logged.
         Unavailable: the database is away or too slow.
     """
-    request = _Request(store, scope, query, now_us(), extractor or _extractor_of(store.hasher))
+    request = _Request(store, scope, query, now_us())
     self_query = page.self_query(query.pairs)
     binding = "\x1f".join(
         (scope.actor, scope.organisation or "", scope.purpose_of_use, query.resource_type, self_query)
@@ -170,7 +161,6 @@ class _Request:
     scope: ReadScope
     query: SearchQuery
     at_us: int
-    extractor: Extractor
 
     async def answer(self, position: Position | None) -> _Found:
         if not must_open(self.query):
@@ -179,7 +169,7 @@ class _Request:
             self.store.search_pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read"),
         ):
-            opening = Opening(connection, self.scope.row_filter, self.store.hasher, self.extractor)
+            opening = Opening(connection, self.scope.row_filter, self.store.hasher, self.store.extractor)
             given, following = await opening.page(self.query, position)
             return await self._page(connection, position, given, following)
 
@@ -251,7 +241,7 @@ class _Request:
 
     async def _targets(self, connection: asyncpg.Connection | None, found: _Found) -> list[StoredVersion]:
         bodies = [match.body for match in found.matches if match.body is not None]
-        keys = include.target_keys(self.extractor, self.query.includes, [parse_json(body) for body in bodies])
+        keys = include.target_keys(self.store.extractor, self.query.includes, [parse_json(body) for body in bodies])
         rendering = Rendering(self.scope.row_filter, self.store.hasher)
         text = keys_statement(rendering, keys)
         rows = await self._fetch(connection, rendering, text)

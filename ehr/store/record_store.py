@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
@@ -36,6 +37,7 @@ from ehr.store.room import HasRoom, always, protects_people, require_room
 from ehr.store.writer import Writer, WriteRequest
 
 if TYPE_CHECKING:
+    from ehr.indexing import Extractor
     from ehr.search import SearchQuery
 
 _MUST_SEE = frozenset({"Consent", "Encounter", "ServiceRequest"})
@@ -48,7 +50,7 @@ class Store:
         self,
         *,
         pools: tuple[asyncpg.Pool, asyncpg.Pool, asyncpg.Pool, asyncpg.Pool],
-        hasher: TermHasher,
+        extractor: "Extractor",
         projections: Sequence[Projection],
         preparation: Preparation,
         matching_keys: MatchingKeys,
@@ -56,8 +58,9 @@ class Store:
     ) -> None:
         """Take open pools (reading, writing, searching, searching by key) and what takes part in writes."""
         self.pool, self._write_pool, self.searching, self.keyed_search_pool = self._pools = pools
-        self.hasher = hasher
-        self.people = People(hasher, projections)
+        self.extractor = extractor
+        self.hasher = extractor.hasher
+        self.people = People(self.hasher, projections)
         self.has_room = has_room
         self.inbox = Inbox(self._write_pool, has_room)
         self._open_for_writes = {name for each in projections for name in each.types} >= _MUST_SEE
@@ -78,6 +81,8 @@ class Store:
         *,
         keys_path: Path,
         projections: Sequence[Projection] = (),
+        zone: tzinfo | None = None,
+        base_url: str | None = None,
         extractor: EntryExtractor | None = None,
         check: Check | None = None,
         matching_keys: MatchingKeys | None = None,
@@ -93,7 +98,9 @@ class Store:
             keys_path: File of the secret index key; made with mode 0600 where it is missing.
             projections: What takes part in writes; without those of Consent, Encounter and ServiceRequest the store
                 refuses to write.
-            extractor: `ehr.indexing.Extractor` by default.
+            zone: Zone of dates without one, in the index and in searches; Asia/Shanghai by default.
+            base_url: The FHIR base whose absolute URLs name rows of this record.
+            extractor: Makes the index entries in place of the store's own `ehr.indexing.Extractor`.
             check: `ehr.validation.check` by default.
             matching_keys: `ehr.search.matching_keys` by default.
             read_connections: Most connections for reads by id, of which one is the spare.
@@ -104,7 +111,7 @@ class Store:
         Raises:
             Unavailable: the database cannot be reached.
         """
-        hasher = TermHasher(load_index_key(keys_path))
+        own = _extractor(TermHasher(load_index_key(keys_path)), zone, base_url)
         pools = await asyncio.gather(
             open_pool(url, KEYED_SETTINGS, most=read_connections),
             open_pool(url, WRITE_SETTINGS, most=write_connections),
@@ -113,10 +120,10 @@ class Store:
         )
         return cls(
             pools=(pools[0], pools[1], pools[2], pools[3]),
-            hasher=hasher,
+            extractor=own,
             projections=projections,
-            preparation=Preparation(check or _default_check(), extractor or _default_extractor(hasher)),
-            matching_keys=matching_keys or _default_matching_keys(hasher),
+            preparation=Preparation(check or _default_check(), extractor or own),
+            matching_keys=matching_keys or _default_matching_keys(own),
             has_room=has_room,
         )
 
@@ -189,6 +196,21 @@ class Store:
         future = asyncio.get_running_loop().create_future()
         return await self._writer.submit(WriteRequest(scope, prepared, note, settlements, merges, future))
 
+    def parse(
+        self,
+        resource_type: str,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        lenient: bool = False,
+        now: datetime | None = None,
+    ) -> "SearchQuery":
+        """Read criteria as the record is indexed: its zone, its own address; see `ehr.search.parse`."""
+        from ehr.search import parse  # noqa: PLC0415 - search imports the store's parts
+
+        return parse(
+            resource_type, pairs, lenient=lenient, now=now, zone=self.extractor.zone, base_url=self.extractor.base_url
+        )
+
     async def match(self, scope: WriteScope, queries: Sequence["SearchQuery"]) -> list[list[str]]:
         """At most two ids for each query, among the rows that this writer's conditions may match.
 
@@ -240,13 +262,13 @@ def _default_check() -> Check:
     return cast("Check", validation.check)
 
 
-def _default_extractor(hasher: TermHasher) -> EntryExtractor:
-    from ehr.indexing import Extractor  # noqa: PLC0415 - likewise
+def _extractor(hasher: TermHasher, zone: tzinfo | None, base_url: str | None) -> "Extractor":
+    from ehr.indexing import PLATFORM_ZONE, Extractor  # noqa: PLC0415 - likewise
 
-    return Extractor(hasher)
+    return Extractor(hasher, zone=zone or PLATFORM_ZONE, base_url=base_url)
 
 
-def _default_matching_keys(hasher: TermHasher) -> MatchingKeys:
+def _default_matching_keys(extractor: "Extractor") -> MatchingKeys:
     from ehr.search import matcher  # noqa: PLC0415 - search imports the store's parts
 
-    return matcher(hasher)
+    return matcher(extractor)

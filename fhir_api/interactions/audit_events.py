@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/auditevent.html, https://profiles.ihe.net/ITI/BALP/
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from urllib.parse import quote_plus, urlencode
 
 import msgspec
@@ -47,6 +48,7 @@ class _Asked:
     question: AuditQuestion
     patient_id: str | None
     event: str | None
+    zone: tzinfo
 
 
 async def _viewer(request: FhirRequest) -> _Viewer:
@@ -121,7 +123,7 @@ async def search_events_by_post(request: FhirRequest) -> Answer:
 
 async def _search(request: FhirRequest, pairs: list[tuple[str, str]]) -> Answer:
     viewer = await _viewer(request)
-    asked = _read(pairs)
+    asked = _read(pairs, request.services.store.extractor.zone)
     question = replace(asked.question, limit=asked.question.limit + 1)
     patient_id = asked.patient_id
     if viewer.patient_id is not None:
@@ -153,8 +155,8 @@ async def _looked(request: FhirRequest, viewer: _Viewer) -> None:
     await request.services.store.record(request.note(), SUCCESS, holders)
 
 
-def _read(pairs: list[tuple[str, str]]) -> _Asked:
-    asked = _Asked(AuditQuestion(limit=PAGE_SIZE), None, None)
+def _read(pairs: list[tuple[str, str]], zone: tzinfo) -> _Asked:
+    asked = _Asked(AuditQuestion(limit=PAGE_SIZE), None, None, zone)
     for name, value in pairs:
         reader = _READERS.get(name)
         if reader is None:
@@ -205,14 +207,14 @@ def _read_id(asked: _Asked, value: str) -> None:
 def _read_date(asked: _Asked, value: str) -> None:
     prefix = value[:2] if value[:2] in {"ge", "gt", "le", "lt", "eq"} else "eq"
     try:
-        low, high = date_range(value.removeprefix(prefix) if value[:1].isalpha() else value)
+        low, high = date_range(value.removeprefix(prefix) if value[:1].isalpha() else value, asked.zone)
     except (ValueError, OverflowError) as error:
         raise BadSearch("date: not a date.") from error
     since, until = asked.question.since_us, asked.question.until_us
     if prefix in {"ge", "gt", "eq"}:
-        since = high if prefix == "gt" else low
+        since = max(high if prefix == "gt" else low, low if since is None else since)
     if prefix in {"le", "lt", "eq"}:
-        until = low if prefix == "lt" else high
+        until = min(low if prefix == "lt" else high, high if until is None else until)
     asked.question = replace(asked.question, since_us=since, until_us=until)
 
 

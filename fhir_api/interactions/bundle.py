@@ -5,6 +5,7 @@ Writes go through `ehr.transaction`; GET entries run the same interactions as HT
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -75,6 +76,11 @@ class _DecidedByEntry:
     def __init__(self, request: FhirRequest) -> None:
         self._request = request
         self._store = request.services.store
+
+    def parse(
+        self, resource_type: str, pairs: Sequence[tuple[str, str]], *, now: datetime | None = None
+    ) -> SearchQuery:
+        return self._store.parse(resource_type, pairs, now=now)
 
     async def match(self, scope: WriteScope, queries: Sequence[SearchQuery]) -> list[list[str]]:
         return await self._store.match(scope, queries)

@@ -4,7 +4,6 @@ https://hl7.org/fhir/R4/http.html#create, https://hl7.org/fhir/R4/http.html#ccre
 """
 
 from ehr.errors import Malformed
-from ehr.search import parse
 from ehr.store.operations import WriteOperation
 from fhir_api.exchange import parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
@@ -22,6 +21,6 @@ async def create(request: FhirRequest) -> Answer:
         pairs = parse_pairs(criteria.removeprefix("?").encode("latin-1"))
         if not pairs:
             raise Malformed("If-None-Exist holds no criteria.")
-        condition = parse(request.resource_type, pairs, base_url=request.fhir_base)
+        condition = request.services.store.parse(request.resource_type, pairs)
     operation = WriteOperation("create", request.resource_type, body=await request.body(), condition=condition)
     return written_answer(request, await write_one(request, operation))

@@ -4,7 +4,6 @@ https://hl7.org/fhir/R4/http.html#delete, https://hl7.org/fhir/R4/http.html#cdel
 """
 
 from ehr.errors import Issue, Malformed
-from ehr.search import parse
 from ehr.store.operations import WriteOperation, WriteOutcome
 from fhir_api.fhir_request import Answer, FhirRequest, entity_tag, if_match_version
 from fhir_api.interactions.written import write_one
@@ -31,7 +30,7 @@ async def conditional_delete(request: FhirRequest) -> Answer:
         "delete",
         request.resource_type,
         if_match=if_match_version(request.header(b"if-match")),
-        condition=parse(request.resource_type, request.pairs, base_url=request.fhir_base),
+        condition=request.services.store.parse(request.resource_type, request.pairs),
     )
     return _answer(request, await write_one(request, operation))
 

@@ -4,6 +4,7 @@ https://hl7.org/fhir/R4/http.html#history
 """
 
 from dataclasses import dataclass
+from datetime import tzinfo
 
 from ehr.errors import BadSearch
 from ehr.indexing import date_range
@@ -23,7 +24,7 @@ class _Asked:
     before_version: int | None = None
 
 
-def _asked(pairs: list[tuple[str, str]]) -> _Asked:
+def _asked(pairs: list[tuple[str, str]], zone: tzinfo) -> _Asked:
     count, since_us, before = PAGE_SIZE, None, None
     if len({name for name, _ in pairs}) != len(pairs):
         raise BadSearch("A parameter of history is given twice.")
@@ -36,7 +37,7 @@ def _asked(pairs: list[tuple[str, str]]) -> _Asked:
             before = min(int(value), LARGEST_VERSION)
         elif name == "_since":
             try:
-                since_us = date_range(value)[0]
+                since_us = date_range(value, zone)[0]
             except (ValueError, OverflowError) as error:
                 raise BadSearch("_since is an instant.") from error
         else:
@@ -46,7 +47,7 @@ def _asked(pairs: list[tuple[str, str]]) -> _Asked:
 
 async def history(request: FhirRequest) -> Answer:
     """GET /fhir/{type}/{id}/_history with `_count` and `_since`: a Bundle of type history."""
-    asked = _asked(request.pairs)
+    asked = _asked(request.pairs, request.services.store.extractor.zone)
 
     async def act() -> History:
         scope = await request.read_scope("read", (request.resource_type,))

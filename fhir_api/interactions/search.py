@@ -6,7 +6,7 @@ https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 from urllib.parse import quote_plus
 
 from ehr.errors import BadSearch
-from ehr.search import SearchResult, parse, search
+from ehr.search import SearchResult, search
 from fhir_api.bundle_text import bundle_text, outcome_entry, search_entry
 from fhir_api.exchange import parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
@@ -35,7 +35,7 @@ async def _search(request: FhirRequest, pairs: list[tuple[str, str]]) -> Answer:
     if len(cursors) > 1:
         raise BadSearch(f"{PAGE_PARAMETER} is given twice.")
     criteria = [pair for pair in pairs if pair[0] != PAGE_PARAMETER]
-    query = parse(request.resource_type, criteria, lenient=request.prefer.lenient, base_url=request.fhir_base)
+    query = request.services.store.parse(request.resource_type, criteria, lenient=request.prefer.lenient)
 
     async def act() -> SearchResult:
         scope = await request.read_scope("search", (request.resource_type,), criteria)

@@ -4,7 +4,6 @@ https://hl7.org/fhir/R4/http.html#update, https://hl7.org/fhir/R4/http.html#cond
 """
 
 from ehr.errors import Malformed
-from ehr.search import parse
 from ehr.store.operations import WriteOperation
 from fhir_api.fhir_request import Answer, FhirRequest, if_match_version
 from fhir_api.interactions.written import write_one, written_answer
@@ -33,7 +32,7 @@ async def conditional_update(request: FhirRequest) -> Answer:
         request.resource_type,
         body=await _body(request),
         if_match=if_match_version(request.header(b"if-match")),
-        condition=parse(request.resource_type, request.pairs, base_url=request.fhir_base),
+        condition=request.services.store.parse(request.resource_type, request.pairs),
     )
     return written_answer(request, await write_one(request, operation))
 

@@ -5,7 +5,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ class Platform:
     base_url: str
     keys_path: Path
     issuer: Issuer
+    zone: tzinfo | None = None
     stop: Callable[[], object] = lambda: None
     clients: list[httpx.Client] = field(default_factory=list)
 
@@ -46,11 +49,19 @@ class Platform:
         return found
 
 
-async def _serve(platform: Platform, database_url: str, port: int, started: threading.Event) -> None:
+async def _serve(
+    platform: Platform, database_url: str, port: int, started: threading.Event, more: dict[str, Any]
+) -> None:
     await migrate(database_url)
     consent = Consent(base_url=f"{platform.base_url}/fhir")
     keys_path = platform.keys_path / "index.key"
-    store = await Store.open(database_url, keys_path=keys_path, projections=consent.projections())
+    store = await Store.open(
+        database_url,
+        keys_path=keys_path,
+        projections=consent.projections(),
+        zone=platform.zone,
+        base_url=f"{platform.base_url}/fhir",
+    )
     try:
         await consent.open(store)
         services = Services(
@@ -59,6 +70,7 @@ async def _serve(platform: Platform, database_url: str, port: int, started: thre
             base_url=platform.base_url,
             link_key=secret(platform.keys_path, "links"),
             issuer=platform.issuer,
+            **more,
         )
         server = uvicorn.Server(server_configuration(create_app(services), host="127.0.0.1", port=port))
         loop, ending = asyncio.get_running_loop(), asyncio.Event()
@@ -88,21 +100,20 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def platform(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """The server."""
+@contextmanager
+def serving(database_url: str, keys_path: Path, zone: tzinfo | None = None, **services: Any) -> Iterator[Platform]:
+    """A server over a database, in the zone given; `services` are further members of `Services`."""
     port = _free_port()
     base_url = f"http://127.0.0.1:{port}"
-    keys_path = tmp_path_factory.mktemp("keys")
     additions = keys_path / "demo-accounts.json"
     issuer = Issuer.open(keys_path, base_url, embedded_default=True, additions=additions)
-    running = Platform(base_url, keys_path, issuer)
+    running = Platform(base_url, keys_path, issuer, zone)
     started = threading.Event()
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            asyncio.run(_serve(running, database_url, port, started))
+            asyncio.run(_serve(running, database_url, port, started, services))
         except BaseException as error:  # noqa: BLE001 - shown by the fixture
             failures.append(error)
         finally:
@@ -118,3 +129,10 @@ def platform(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         client.close()
     running.stop()
     thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def platform(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The server."""
+    with serving(database_url, tmp_path_factory.mktemp("keys")) as running:
+        yield running

@@ -269,7 +269,7 @@ async def test_a_common_search_is_one_statement_beside_its_audit_and_each_alias_
 
 
 async def test_conditional_look_ups_see_only_the_filter(store: Store, connection: asyncpg.Connection) -> None:
-    find = matcher(store.hasher)
+    find = matcher(store.extractor)
     query = parse("Patient", [("_id", "3,4")])
     assert set(await find(connection, EVERYTHING, query, 5)) == {row_key("Patient", "3"), row_key("Patient", "4")}
     assert await find(connection, OWN, query, 5) == [row_key("Patient", "3")]

@@ -8,7 +8,6 @@ from ehr import transaction
 from ehr.bundle_links import LinkRewriter, link_names, plain
 from ehr.definitions import structure
 from ehr.errors import Invalid, KanglianError, Malformed, MultipleMatches, NotFound, PreconditionFailed
-from ehr.indexing import Extractor
 from ehr.search import matcher
 from ehr.store import Store
 from ehr.validation import check
@@ -20,9 +19,9 @@ pytestmark = pytest.mark.database
 @pytest.fixture(scope="module")
 def standard(store: Store) -> Store:
     """The store with the real extractor, checker and search."""
-    store._preparation._extractor = Extractor(store.hasher)
+    store._preparation._extractor = store.extractor
     store._preparation._check = check
-    store._matching_keys = store._writer._matching_keys = matcher(store.hasher)
+    store._matching_keys = store._writer._matching_keys = matcher(store.extractor)
     return store
 
 
