@@ -14,7 +14,7 @@ from typing import TypeVar
 from consent.internal import feed_write_scope
 from ehr import json_text, transaction
 from ehr.audit_note import AuditNote
-from ehr.errors import Conflict, KanglianError, StaleScope, Unavailable
+from ehr.errors import Conflict, Invalid, KanglianError, StaleScope, Unavailable
 from ehr.store import Store
 from ehr.store.inbox import InboxRow
 from ehr.store.operations import OrderKey, Settlement, WriteOperation
@@ -43,6 +43,7 @@ class ConversionWorker:
     store: Store
     feeds: Callable[[], Mapping[str, Feed]]
     """Reads the feed files anew, so that a changed map holds from the next batch on."""
+    _known: Mapping[str, Feed] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Convert until `stop` is set; a lost database is waited for."""
@@ -73,7 +74,7 @@ class ConversionWorker:
         rows = await self.store.inbox.waiting(_AT_ONCE)
         if not rows:
             return 0
-        feeds = self.feeds()
+        feeds = self._read_feeds()
         prepared = [self._convert(feeds, row) for row in rows]
         shared = without_repetitions([each.operations if isinstance(each, Converted) else [] for each in prepared])
         refused = await _all(
@@ -88,6 +89,16 @@ class ConversionWorker:
         )
         return len(rows)
 
+    def _read_feeds(self) -> Mapping[str, Feed]:
+        """The feeds as described now, or as last understood where a file is being edited."""
+        try:
+            self._known = self.feeds()
+        except Invalid as error:
+            if self._known is None:
+                raise Unavailable(str(error)) from error
+            _log.warning("the feeds stay as they were: %s", error)
+        return self._known
+
     def _convert(self, feeds: Mapping[str, Feed], row: InboxRow) -> Converted | NotConverted | None:
         """The writes of a message, why there are none, or None for FHIR, which is written as it is."""
         feed = feeds.get(row.feed)
@@ -97,6 +108,8 @@ class ConversionWorker:
             return None
         try:
             return convert_row(feed, row) if feed.kind == "csv" else convert_message(feed, row)
+        except KanglianError as error:
+            return NotConverted(str(error)[:2000])
         except Exception as error:  # noqa: BLE001 - one message must not stop the others; it is kept, and logged
             _log.exception("message %s (%s) could not be converted", row.inbox, row.trace)
             return NotConverted(f"a fault of the converter: {type(error).__name__}")
@@ -149,7 +162,7 @@ class ConversionWorker:
         bundle = as_bundle(row.body)
         done = [Settlement(row.inbox, "done", loss=[])]
 
-        order_keys = [OrderKey(row.received_at_us, row.control_id)] * len(bundle.get("entry", ()))
+        order_keys = [OrderKey(row.received_at_us, row.control_id, again=row.converted)] * len(bundle.get("entry", ()))
         whole = bundle.get("type") == "transaction"
         results = await transaction.run(
             self.store, scope, bundle, _note(feed, row), order_keys=order_keys, settlements=done if whole else ()

@@ -132,7 +132,8 @@ async def feeds(settings: Settings, database_url: str, mllp: socket.socket) -> A
         return
     pool = await open_pool(database_url, WRITE_SETTINGS, most=3)
     inbox = Inbox(pool, ballast_of(settings).has_room)
-    listener = Listener(MllpDoor(inbox, feed))
+    door = MllpDoor(inbox, feed, lambda: read_feeds(settings).get(feed.name))
+    listener = Listener(door)
     try:
         await listener.start_on(mllp)
         yield

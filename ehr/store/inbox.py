@@ -65,20 +65,21 @@ class InboxRow:
     place: str | None
     attempts: int
     body: bytes
+    converted: bool
+    """Its records were written before: this is a replay."""
 
 
-@dataclass(slots=True, eq=False)
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """What of a feed waits for conversion."""
 
     feed: str
     waiting: int
-    """Messages, replays included."""
     oldest_s: float
-    """For how long the oldest has waited, replays apart."""
+    """For how long the oldest message has waited, replays apart."""
 
 
+@dataclass(slots=True, eq=False)
 class _Arrival:
     message: InboxMessage
     future: "asyncio.Future[Acceptance]"
@@ -103,7 +104,6 @@ _STORED = """select g.n, i.inbox, i.answer from
   unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::integer[]) as g(feed, sender, control_id, content, n)
   join inbox i using (feed, sender, control_id, content)"""
 
-_COLUMNS = (
 # the feeds of which something waits, found by hops in the index inbox_waiting
 _FEEDS = """feeds(feed) as (
   (select feed from inbox where state = 'waiting' order by feed limit 1)
@@ -112,9 +112,10 @@ _FEEDS = """feeds(feed) as (
   from feeds f where f.feed is not null
 )"""
 
+_COLUMNS = (
     "inbox, feed, custodian, sender, control_id, trace, message_type, received_at, state, cause, place, attempts, body"
+    ", loss is not null as converted"
 )
-
 _TURNS = f"""with recursive {_FEEDS}, turns as materialized (
   select w.inbox, w.turn from feeds f cross join lateral (
     (select inbox, row_number() over (order by inbox) as turn from inbox
@@ -132,6 +133,10 @@ _OLDEST = (
 _BACKLOG = f"""with recursive {_FEEDS}
 select f.feed, (select count(*) from inbox where state = 'waiting' and feed = f.feed) as waiting,
   {_OLDEST.format(feed="f.feed")} as oldest from feeds f where f.feed is not null"""
+
+_BACKLOG_OF = f"""select count(*) as waiting, {_OLDEST.format(feed="$1")} as oldest from inbox
+where state = 'waiting' and feed = $1 and attempts = 0"""
+
 _KEY = ("feed", "sender", "control_id", "content")
 _STORED_FIELDS = (
     *("feed", "custodian", "sender", "control_id", "content", "trace", "message_type"),
@@ -146,6 +151,8 @@ class Inbox:
         """Take the write pool, and what says whether the disk takes messages."""
         self._pool = pool
         self._has_room = has_room
+        self.taken = 0
+        """New messages that this process has stored."""
         self._queue: Coalescer[_Arrival] = Coalescer(self._serve, most=_MOST_BYTES, patience_s=0.05)
 
     async def close(self) -> None:
@@ -178,6 +185,7 @@ class Inbox:
                     duplicate = row["n"] != row["first"]
                     answer = messages[row["first"] - 1].answer
                     answers[row["n"] - 1] = Acceptance(row["inbox"], answer, duplicate=duplicate)
+                    self.taken += not duplicate and messages[row["n"] - 1].state == "waiting"
                 known = [place for place in range(len(messages)) if place not in answers]
                 if known:
                     keys = [[getattr(messages[place], name) for place in known] for name in _KEY]
@@ -203,10 +211,11 @@ class Inbox:
             rows = await self._pool.fetch(_BACKLOG)
         return [Backlog(row["feed"], row["waiting"], _since_s(row["oldest"])) for row in rows]
 
-    async def oldest_wait_s(self, feed: str) -> float:
-        """For how many seconds the oldest message of a feed has waited for conversion, replays apart."""
+    async def backlog_of(self, feed: str) -> Backlog:
+        """What waits of one feed, replays apart."""
         with database_errors():
-            return _since_s(await self._pool.fetchval("select " + _OLDEST.format(feed="$1"), feed))
+            row = await self._pool.fetchrow(_BACKLOG_OF, feed)
+        return Backlog(feed, row["waiting"], _since_s(row["oldest"]))
 
     async def quarantined(self, limit: int, *, feed: str | None = None) -> list[InboxRow]:
         """Messages that could not be turned into records, oldest first."""
@@ -218,6 +227,17 @@ class Inbox:
                 feed,
             )
         return [InboxRow(*row.values()) for row in rows]
+
+    async def converted(self, limit: int, *, feed: str | None = None) -> list[int]:
+        """Numbers of messages whose records are written, oldest first."""
+        with database_errors():
+            rows = await self._pool.fetch(
+                "select inbox from inbox where state = 'done' and ($2::text is null or feed = $2) "
+                "order by inbox limit $1",
+                limit,
+                feed,
+            )
+        return [row["inbox"] for row in rows]
 
     async def counts(self, *, feed: str | None = None) -> dict[tuple[str, str], int]:
         """How many messages are in each state, by (feed, state)."""

@@ -21,12 +21,14 @@ class OrderKey:
 
     `event_time_us`: EVN-2, else MSH-7, microseconds since 1970 UTC; `control_id`: MSH-10 breaks ties. `weak`: the
     message only names the resource in passing (PID, PV1, NK1 of an ORU): it creates what is missing and gives way to
-    every other message; among weak ones the newest holds.
+    every other message; among weak ones the newest holds. `again`: the message was written before (a replay), so that
+    where a later one holds, its version is in the history already.
     """
 
     event_time_us: int
     control_id: str
     weak: bool = False
+    again: bool = False
 
     def text(self) -> str:
         """The form in which the row keeps it; compares as text with collation C as the keys compare."""

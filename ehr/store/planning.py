@@ -150,11 +150,13 @@ def _plan_delete(meeting: Meeting) -> Plan:
 def _plan_by_order(meeting: Meeting, current: asyncpg.Record, order_key: str) -> Plan | None:
     """What the order of messages says, or None where the message is the newest and brings new content."""
     prepared = meeting.prepared
-    weak = bool(prepared.operation.order_key and prepared.operation.order_key.weak)
+    order = prepared.operation.order_key
+    weak, again = (order.weak, order.again) if order is not None else (False, False)
     in_place = current["order_key"]
-    if weak and (in_place is None or in_place > order_key):
+    later = in_place is not None and in_place > order_key
+    if (weak and (later or in_place is None)) or (again and (later or current["deleted"])):
         return Plan(prepared, _outcome("unchanged", meeting, current))
-    if in_place is not None and in_place > order_key:
+    if later:
         return _version(meeting, "update", current, superseded=True)
     if not current["deleted"] and prepared.resource is not None and _same_content(prepared.resource, current):
         place: Place | None = "order_key" if in_place != order_key else None

@@ -63,7 +63,7 @@ def convert_row(feed: Feed, row: InboxRow) -> Converted | NotConverted:
     except (Invalid, Malformed) as error:
         return NotConverted(str(error), place)
     at_us = int(datetime.fromisoformat(at).timestamp() * 1_000_000) if at else row.received_at_us
-    order_key = OrderKey(at_us, row.control_id)
+    order_key = OrderKey(at_us, row.control_id, again=row.converted)
     operations = [put(resource, order_key) for resource in resources]
     written = [*operations, provenance(feed, row, operations, order_key)]
     return Converted(written, loss=unread_columns(layout, values))

@@ -101,10 +101,10 @@ def understood() -> Mapping[str, frozenset[str]]:
 
 def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
     """Convert a message of a feed; a message that is not understood is a `ParseProblem` (for AE and the quarantine)."""
-    problem = problem_of(message)
+    problem = problem_of(message, feed)
     if problem is not None:
         return problem
-    kind, event = message.kind
+    kind, event = kind_of(message, feed)
     moment = _event_time(message, feed)
     draft = Draft(feed=feed, message=message, snapshot=kind == "ORU")
     state = Walk(draft=draft, event=event, event_time=moment, is_result=kind == "ORU")
@@ -135,9 +135,18 @@ def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
     return _conversion(draft, (kind, event), moment, tuple(dict.fromkeys(patients)), tuple(dict.fromkeys(merged)))
 
 
-def problem_of(message: Message) -> ParseProblem | None:
+def kind_of(message: Message, feed: Feed) -> tuple[str, str]:
+    """What a message is taken for: its type and event, or what the feed's code map `MSH-9` says of them."""
+    taken = feed.code_maps.get("MSH-9", {}).get("^".join(message.kind)) if feed.code_maps else None
+    if taken is None:
+        return message.kind
+    kind, _, event = taken.partition("^")
+    return kind, event.partition("^")[0]
+
+
+def problem_of(message: Message, feed: Feed) -> ParseProblem | None:
     """Why a message is not understood, told without converting it; None where it is."""
-    kind, event = message.kind
+    kind, event = kind_of(message, feed)
     header = tuple(message.header.fields)
     events = understood().get(kind)
     if events is None:
@@ -184,6 +193,8 @@ def _envelope(draft: Draft, segments: Mapping[str, list[Segment]], targets: list
     for destination in content.get("destination", []):
         destination.setdefault("endpoint", draft.local_uri("endpoint", destination.get("name", "unknown")))
     content.setdefault("eventCoding", _event_coding(message))
+    if draft.feed.code_maps and kind_of(message, draft.feed) != message.kind:
+        content["eventCoding"]["system"] = draft.local_uri("codesystem", "MSH-9")
     content["focus"] = [{"reference": target} for target in draft.resources if target.startswith(_FOCUS)]
     keys = (header.peek(3) or "", header.peek(4) or "", header.peek(7) or "", message.control_id)
     added = draft.add({"resourceType": "MessageHeader", **content}, *keys)

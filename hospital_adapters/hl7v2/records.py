@@ -28,7 +28,9 @@ def convert_message(feed: Feed, row: InboxRow) -> Converted | NotConverted:
         )
         for entry, order in zip(conversion.bundle["entry"], conversion.order_keys, strict=True)
     ]
-    merges = [PatientMerge(_id(survivor), _id(retired), row.trace) for retired, survivor in conversion.merged]
+    # a replay does not merge again: people may have taken the merge back since
+    merged = () if row.converted else conversion.merged
+    merges = [PatientMerge(_id(survivor), _id(retired), row.trace) for retired, survivor in merged]
     return Converted(operations, merges, [lost.path for lost in conversion.loss])
 
 
@@ -42,7 +44,7 @@ def place_of(problem: ParseProblem) -> str | None:
 def _order_key(order: MessageOrder, row: InboxRow) -> OrderKey:
     moment = order.event_time
     at_us = int(datetime.fromisoformat(moment).timestamp() * 1_000_000) if moment else row.received_at_us
-    return OrderKey(at_us, order.control_id, weak=order.weight == 0)
+    return OrderKey(at_us, order.control_id, weak=order.weight == 0, again=row.converted)
 
 
 def _id(reference: str) -> str:

@@ -6,9 +6,12 @@ duplicate (same sender, MSH-10 and content) gets the answer that was given first
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ehr.errors import Invalid
 from ehr.store.inbox import Inbox, InboxMessage
 from hospital_adapters.feeds import Feed
 from hospital_adapters.hl7v2.ack import Code, acknowledge, is_due, refusal, wanted
@@ -18,7 +21,9 @@ from hospital_adapters.hl7v2.problems import INTERNAL, SEGMENT_SEQUENCE, ParsePr
 from hospital_adapters.hl7v2.records import place_of
 from hospital_adapters.mllp.frames import Frame
 
+_log = logging.getLogger(__name__)
 _INLINE_BYTES = 256 * 1024
+_READ_ANEW_S = 1.0
 _ACCEPT: dict[str, Code] = {"AA": "CA", "AE": "CE", "AR": "CR"}
 _FAULTS = {
     "no-end-block": (SEGMENT_SEQUENCE, "the message has no end block; it was not read"),
@@ -29,10 +34,18 @@ _FAULTS = {
 class MllpDoor:
     """Takes frames of one feed."""
 
-    def __init__(self, inbox: Inbox, feed: Feed) -> None:
-        """Store in `inbox`, as messages of `feed`."""
+    def __init__(self, inbox: Inbox, feed: Feed, read_anew: Callable[[], Feed | None] | None = None) -> None:
+        """Store in `inbox`, as messages of `feed`.
+
+        Args:
+            inbox: where messages become durable.
+            feed: whose messages these are.
+            read_anew: reads the feed's file again, before a message is refused: its maps may have changed.
+        """
         self._inbox = inbox
         self._feed = feed
+        self._read_anew = read_anew
+        self._read_at = -_READ_ANEW_S
 
     async def __call__(self, frame: Frame) -> bytes:
         """Store a frame and return its framed answers; empty where the sender asked for none.
@@ -44,14 +57,32 @@ class MllpDoor:
             message = await asyncio.to_thread(inbox_message, self._feed, frame)
         else:
             message = inbox_message(self._feed, frame)
+        if message.state == "quarantined" and await self._has_changed():
+            message = inbox_message(self._feed, frame)
         (acceptance,) = await self._inbox.accept([message])
         return acceptance.answer or b""
+
+    async def _has_changed(self) -> bool:
+        """Whether the feed's file says something else by now; asked once a second at most."""
+        now = time.monotonic()
+        if self._read_anew is None or now - self._read_at < _READ_ANEW_S:
+            return False
+        self._read_at = now
+        try:
+            changed = await asyncio.to_thread(self._read_anew)
+        except Invalid as error:
+            _log.warning("the feeds stay as they were: %s", error)
+            return False
+        if changed is None or changed == self._feed:
+            return False
+        self._feed = changed
+        return True
 
 
 def inbox_message(feed: Feed, frame: Frame) -> InboxMessage:
     """What is kept of a frame, the answer that it will get included."""
     parsed = parse(frame.content)
-    problem = _problem(parsed, frame)
+    problem = _problem(parsed, frame, feed)
     header = parsed.header.fields if isinstance(parsed, Message) else list(parsed.header)
     header = [_storable(text) for text in header] + [""] * 11
     sender = f"{header[3]}|{header[4]}"
@@ -78,12 +109,12 @@ def messages_of_file(feed: Feed, path: Path) -> Iterator[InboxMessage]:
         yield inbox_message(feed, Frame(content))
 
 
-def _problem(parsed: Message | ParseProblem, frame: Frame) -> ParseProblem | None:
+def _problem(parsed: Message | ParseProblem, frame: Frame, feed: Feed) -> ParseProblem | None:
     if frame.fault is not None:
         code, cause = _FAULTS[frame.fault]
         header = tuple(parsed.header.fields) if isinstance(parsed, Message) else parsed.header
         return ParseProblem(cause, code, header=header)
-    return parsed if isinstance(parsed, ParseProblem) else problem_of(parsed)
+    return parsed if isinstance(parsed, ParseProblem) else problem_of(parsed, feed)
 
 
 def _answers(parsed: Message | ParseProblem, problem: ParseProblem | None, frame: Frame) -> bytes:

@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "--most", type=int, default=100 if name != "replay" else 100_000, help="default: %(default)s"
         )
+        if name == "replay":
+            action.add_argument(
+                "--converted",
+                action="store_true",
+                help="messages whose records are written too: what a changed map says of them updates the same records",
+            )
     convert = actions.add_parser("convert", help="print the Bundle that a message becomes; writes nothing")
     convert.add_argument("file", type=Path)
     convert.add_argument("--feed", help="whose feed (default: the only hl7v2 feed, else a neutral one)")
@@ -186,11 +192,13 @@ async def _loss(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def _replay(arguments: argparse.Namespace, settings: Settings) -> int:
     async with opened_inbox(settings) as inbox:
-        rows = await inbox.quarantined(arguments.most, feed=arguments.feed)
-        if not rows:
-            print("nothing is in quarantine")
+        numbers = [row.inbox for row in await inbox.quarantined(arguments.most, feed=arguments.feed)]
+        if arguments.converted:
+            numbers = sorted(numbers + await inbox.converted(arguments.most, feed=arguments.feed))[: arguments.most]
+        if not numbers:
+            print("there is no such message" if arguments.converted else "nothing is in quarantine")
             return 0
-        number = await inbox.release_for_replay([row.inbox for row in rows])
+        number = await inbox.release_for_replay(numbers)
         print(f"{number} messages wait to be converted again")
         await _until_converted(inbox, arguments.feed)
         left = await inbox.quarantined(arguments.most, feed=arguments.feed)

@@ -3,10 +3,12 @@
 import base64
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hospital_adapters.mllp.frames import FrameDecoder
@@ -232,6 +234,60 @@ def test_a_bad_row_stays_out_and_comes_in_after_a_change_of_the_map(platform: Ru
         assert {found["id"] for found in resources(clinic.get("Patient", params=found))} == {f["id"] for f in after}
     finally:
         (platform.data_dir / "feeds" / "flow-people.yaml").unlink()
+
+
+@contextmanager
+def _maps(platform: Running, maps: str) -> Iterator[None]:
+    """The code maps of first-hospital's feed, for a while."""
+    path = platform.data_dir / "feeds" / "first-hospital.yaml"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(f"{before}\ncode_maps: {maps}\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def test_a_refused_message_comes_in_after_a_change_of_the_map(platform: Running) -> None:
+    one = somebody()
+    local = message("ADT^Z08", one.pid(), pv1(one), control="LOCAL-EVENT")
+    (answer,) = platform.send(local)
+    assert code_of(answer) == ("AR", "LOCAL-EVENT")
+    hospital = platform.client("first-hospital")
+    assert hospital.get(f"Patient/{one.patient}").status_code == 404
+    with _maps(platform, "{MSH-9: {ADT^Z08: ADT^A08}}"):
+        platform.run("adapter", "replay", "first-hospital", ok=False)
+        history = hospital.get(f"Patient/{one.patient}/_history").json()
+        assert history["total"] == 1, "the id that any other message about this person gives"
+        assert state_of(platform, "LOCAL-EVENT") == ["done"]
+        assert platform.send(local) == [answer], "a duplicate gets the answer that it got"
+        time.sleep(1)  # the listener reads the maps anew once a second
+        assert code_of(platform.send(message("ADT^Z08", one.pid(), pv1(one), control="NEXT"))[0]) == ("AA", "NEXT")
+    platform.settled()
+
+
+def test_a_changed_map_updates_what_was_converted_before_under_the_same_ids(platform: Running) -> None:
+    one = somebody(sex="女")
+    sent = [adt(one, "A01"), result(one, code="K^血钾^L")]
+    platform.take_in(*sent)
+    hospital = platform.client("first-hospital")
+    everything = {kind: _ids(hospital, kind, one) for kind in ("Patient", "Encounter", "Observation")}
+    assert "gender" not in hospital.get(f"Patient/{one.patient}").json()
+    with _maps(platform, "{PID-8: {女: female}, OBX-3: {K: 'http://loinc.org|2823-3'}}"):
+        for _ in range(2):
+            platform.run("adapter", "replay", "first-hospital", "--converted", ok=False, timeout_s=120)
+        patient = hospital.get(f"Patient/{one.patient}").json()
+        assert (patient["gender"], patient["meta"]["versionId"]) == ("female", "2")
+        found = resources(
+            hospital.get("Observation", params={"patient": one.patient, "code": "http://loinc.org|2823-3"})
+        )
+        assert {observation["id"] for observation in found} == everything["Observation"]
+        assert {kind: _ids(hospital, kind, one) for kind in everything} == everything
+
+
+def _ids(client: httpx.Client, kind: str, person: Person) -> set[str]:
+    name = "_id" if kind == "Patient" else "patient"
+    return {found["id"] for found in resources(client.get(kind, params={name: person.patient}))}
 
 
 def _numbers(patients: list[dict[str, list[dict[str, str]]]]) -> set[str]:

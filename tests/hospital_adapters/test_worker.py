@@ -9,14 +9,19 @@ import pytest
 import pytest_asyncio
 
 from consent import Consent
+from consent.internal import feed_write_scope, internal_scope
+from ehr.errors import Invalid
 from ehr.store import Store, migrate
 from ehr.store.inbox import InboxMessage
 from ehr.store.operations import OrderKey, WriteOperation
 from hospital_adapters.feeds import Feed, read_feed
+from hospital_adapters.hl7v2.convert import Conversion, convert
+from hospital_adapters.hl7v2.parse import Message, parse
 from hospital_adapters.intake import messages_of_file
 from hospital_adapters.mllp.door import inbox_message
 from hospital_adapters.mllp.frames import Frame
 from hospital_adapters.worker import ConversionWorker, without_repetitions
+from tests.ehr.store.record_fixtures import NOTE
 
 pytestmark = pytest.mark.database
 CSV_FEED = """
@@ -173,3 +178,93 @@ async def test_a_refused_neighbour_costs_the_others_nothing(door: Door) -> None:
     assert await door.count("Patient", "wards") == 1
     [(place, _)] = await door.quarantined("wards")
     assert place == "line 3, Patient.gender"
+
+
+def of_patient(event: str, control: str, number: str, hour: str = "03", sex: str = "\u7537") -> InboxMessage:
+    header = f"MSH|^~\\&|HIS|H|K|R|20260102{hour}0405+0800||ADT^{event}|{control}|P|2.5.1||||||UNICODE UTF-8"
+    frame = Frame(f"{header}\rPID|1||{number}^^^H^MR||Z^W{hour}|||{sex}\r".encode())
+    return inbox_message(Feed("hospital", "hospital", "hl7v2"), frame)
+
+
+async def versions(door: Door, reference: str) -> list[bytes]:
+    scope = internal_scope("people")
+    page = await door.store.history(scope, *reference.split("/"), NOTE)
+    return [version.body or b"" for version in page.versions]
+
+
+async def release(door: Door, *controls: str) -> None:
+    rows = await door.store.pool.fetch("select inbox from inbox where control_id = any($1::text[])", list(controls))
+    await door.store.inbox.release_for_replay([row["inbox"] for row in rows])
+    while await door.worker.convert_waiting():
+        pass
+
+
+def patient_of(message: InboxMessage) -> str:
+    read = parse(message.body)
+    assert isinstance(read, Message)
+    conversion = convert(read, Feed("hospital", "hospital", "hl7v2", code_maps={"MSH-9": {"ADT^Z08": "ADT^A08"}}))
+    assert isinstance(conversion, Conversion)
+    return conversion.patients[0]
+
+
+async def test_a_local_event_waits_until_the_map_takes_it_for_one_that_is_known(door: Door) -> None:
+    message = of_patient("Z08", "Z1", "77")
+    assert b"MSA|AR|Z1" in (message.answer or b"")
+    plain = door.feeds["hospital"]
+    await door.take(message)
+    assert len(await door.quarantined("hospital")) == 1
+    await release(door, "Z1")
+    assert len(await door.quarantined("hospital")) == 1
+    door.feeds["hospital"] = replace(plain, code_maps={"MSH-9": {"ADT^Z08": "ADT^A08"}})
+    await release(door, "Z1")
+    assert await door.quarantined("hospital") == []
+    assert len(await versions(door, patient_of(message))) == 1
+    before = await door.count("Patient", "hospital")
+    await release(door, "Z1")
+    assert await door.count("Patient", "hospital") == before
+    assert len(await versions(door, patient_of(message))) == 1
+    door.feeds["hospital"] = plain
+
+
+async def test_a_replay_after_a_change_of_the_map_updates_the_same_records_once(door: Door) -> None:
+    plain = door.feeds["hospital"]
+    older, newer = of_patient("A04", "R1", "88", "03"), of_patient("A08", "R2", "88", "05")
+    await door.take(newer)
+    await door.take(older)
+    reference = patient_of(newer)
+    assert [b"gender" in body for body in await versions(door, reference)] == [False, False]
+    before = await door.count("Patient", "hospital")
+    for maps, wanted in (({}, 2), ({"PID-8": {"\u7537": "male"}}, 3), ({"PID-8": {"\u7537": "male"}}, 3)):
+        door.feeds["hospital"] = replace(plain, code_maps=maps)
+        await release(door, "R1", "R2")
+        found = await versions(door, reference)
+        assert len(found) == wanted, "the older message is in the history already, and stays what it was"
+    assert b'"gender":"male"' in found[0]
+    assert await door.count("Patient", "hospital") == before
+    door.feeds["hospital"] = plain
+
+
+async def test_a_replay_brings_nothing_back_that_people_took_away_since(door: Door) -> None:
+    header = "MSH|^~\\&|HIS|H|K|R|20260102030405+0800||ADT^A40|M1|P|2.5.1"
+    body = f"{header}\rPID|1||91^^^H^MR||Z^W\rMRG|92^^^H^MR\r".encode()
+    await door.take(inbox_message(door.feeds["hospital"], Frame(body)))
+    merges = "select count(*) from person_merge"
+    assert await door.store.pool.fetchval(merges) == 1
+    await door.store.pool.execute("delete from person_merge")
+    gone = patient_of(inbox_message(door.feeds["hospital"], Frame(body)))
+    await door.store.write(feed_write_scope("hospital", "hospital"), [WriteOperation("delete", *gone.split("/"))], NOTE)
+    await release(door, "M1")
+    assert await door.store.pool.fetchval(merges) == 0
+    assert (await versions(door, gone))[0] == b""
+
+
+async def test_a_feed_file_that_is_being_edited_stops_nothing(door: Door) -> None:
+    def broken() -> dict[str, Feed]:
+        raise Invalid("hospital.yaml: not a readable YAML file")
+
+    await door.take(of_patient("A04", "B1", "93"))
+    reading, door.worker.feeds = door.worker.feeds, broken
+    await door.take(of_patient("A04", "B2", "94"))
+    door.worker.feeds = reading
+    states = await door.store.pool.fetch("select state from inbox where control_id = 'B2'")
+    assert [row["state"] for row in states] == ["done"]
