@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from ehr.errors import Issue, KanglianError
+from ehr.errors import Issue, KanglianError, Unavailable
 from fhir_api.access_token import TokenVerifier
 from fhir_api.analytics_questions import analytics_router
 from fhir_api.capabilities import capability_statement, smart_configuration
@@ -26,7 +26,7 @@ from fhir_api.fhir_request import Answer
 from fhir_api.interactions.registered import register_all
 from fhir_api.issuer.routes import issuer_router
 from fhir_api.key_sets import FixedKeySet, KeySet, RemoteKeySet
-from fhir_api.metrics import Metrics
+from fhir_api.metrics import Metrics, backlog_text
 from fhir_api.negotiation import presentation, pretty
 from fhir_api.operation_outcome import UNEXPECTED_BODY, MethodNotOffered, outcome_bytes
 from fhir_api.revocations import Revocations
@@ -115,7 +115,11 @@ class Application:
 
         @api.get("/metrics", tags=["operation"])
         async def metrics() -> Response:
-            return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
+            try:
+                waiting = backlog_text(await services.store.inbox.backlog())
+            except Unavailable:
+                waiting = ""  # the other figures are wanted then most of all
+            return PlainTextResponse(self.metrics.text() + waiting, media_type="text/plain; version=0.0.4")
 
         if services.issuer is not None:
             api.include_router(issuer_router(services.issuer, self.revocations, self.verifier, services.store.record))

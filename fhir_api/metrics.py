@@ -5,7 +5,9 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from ehr.store.inbox import Backlog
 
 _BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -62,3 +64,14 @@ class Metrics:
             lines.append(f"# TYPE kanglian_{name} gauge")
             lines.append(f"kanglian_{name}{{{process}}} {read():g}")
         return "\n".join(lines) + "\n"
+
+
+def backlog_text(backlogs: Sequence[Backlog]) -> str:
+    """The exposition of what waits for conversion, the same from every process; feeds without backlog are left out."""
+    lines = []
+    for name, kind in (("waiting", "inbox_waiting_messages"), ("oldest_s", "inbox_oldest_waiting_seconds")):
+        lines.append(f"# TYPE kanglian_{kind} gauge")
+        for backlog in backlogs:
+            feed = backlog.feed.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+            lines.append(f'kanglian_{kind}{{feed="{feed}"}} {getattr(backlog, name):g}')
+    return "\n".join(lines) + "\n"

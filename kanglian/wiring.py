@@ -124,6 +124,7 @@ async def feeds(settings: Settings, database_url: str, mllp: socket.socket) -> A
     from ehr.store.inbox import Inbox  # noqa: PLC0415 - likewise
     from hospital_adapters.mllp.door import MllpDoor  # noqa: PLC0415 - likewise
     from hospital_adapters.mllp.listener import Listener  # noqa: PLC0415 - likewise
+    from hospital_adapters.mllp.pace import Pace  # noqa: PLC0415 - likewise
     from kanglian.ballast import ballast_of  # noqa: PLC0415 - likewise
 
     feed = next((feed for _, feed in sorted(read_feeds(settings).items()) if feed.kind == "hl7v2"), None)
@@ -133,12 +134,15 @@ async def feeds(settings: Settings, database_url: str, mllp: socket.socket) -> A
     pool = await open_pool(database_url, WRITE_SETTINGS, most=3)
     inbox = Inbox(pool, ballast_of(settings).has_room)
     door = MllpDoor(inbox, feed, lambda: read_feeds(settings).get(feed.name))
-    listener = Listener(door)
+    pace = Pace(door, inbox, feed.name)
+    watching = asyncio.create_task(pace.watch())
+    listener = Listener(pace)
     try:
         await listener.start_on(mllp)
         yield
     finally:
         await listener.stop()
+        watching.cancel()
         await inbox.close()
         await pool.close()
 

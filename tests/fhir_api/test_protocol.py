@@ -497,6 +497,7 @@ def test_pages_for_people_and_for_machines(platform: Platform) -> None:
     metrics = anyone.get("/metrics")
     assert metrics.headers["content-type"].startswith("text/plain")
     assert 'kanglian_http_requests_total{interaction="read",status="200"' in metrics.text
+    assert "# TYPE kanglian_inbox_waiting_messages gauge" in metrics.text
     assert anyone.post("/analytics/queries", json={}).status_code == 404
 
 

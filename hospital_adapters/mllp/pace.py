@@ -1,0 +1,77 @@
+"""Answers come no faster than messages become records, but for bursts.
+
+A message is in the record within 5 s of its acknowledgement (DESIGN 6), and the platform acknowledges several times as
+fast as it converts. A burst is answered at full speed. Where new messages would wait longer than a burst lasts, answers
+leave one by one at the speed of conversion, or slower while the backlog is longer than that. What is held back is
+durable already, and never held back for longer than a sender is patient.
+"""
+
+import asyncio
+
+from ehr.errors import Unavailable
+from ehr.store.inbox import Inbox
+from hospital_adapters.mllp.frames import Frame
+from hospital_adapters.mllp.listener import Door
+
+_LOOK_S = 0.25
+_FREE_S = 2.0
+"""Nothing is held back while messages wait no longer than this."""
+_LONGEST_S = 2.0
+_WEIGHT = 0.1
+"""Of the newest look in the measured speed of conversion."""
+
+
+def interval_s(waiting: int, oldest_s: float, rate_a_s: float) -> float:
+    """Seconds between two answers, 0 for no bound.
+
+    Args:
+        waiting: messages that wait for conversion.
+        oldest_s: for how long the oldest of them has waited.
+        rate_a_s: messages converted in a second.
+    """
+    if oldest_s <= _FREE_S or waiting <= _FREE_S * rate_a_s:
+        return 0.0
+    return min(_LONGEST_S, waiting / (rate_a_s * rate_a_s * _FREE_S)) if rate_a_s else _LONGEST_S
+
+
+class Pace:
+    """A door whose answers wait for conversion; run `watch` beside it."""
+
+    def __init__(self, door: Door, inbox: Inbox, feed: str) -> None:
+        """Hold back the answers of `door`, by what waits of `feed`, whose new messages come through `inbox` alone."""
+        self._door = door
+        self._inbox = inbox
+        self._feed = feed
+        self._interval_s = 0.0
+        self._next = 0.0
+        self._rate_a_s = 0.0
+
+    async def __call__(self, frame: Frame) -> bytes:
+        """Take the frame, and return its answers when it is time.
+
+        Raises:
+            Unavailable: the inbox could not commit: there is no answer.
+        """
+        answer = await self._door(frame)
+        if self._interval_s:
+            now = asyncio.get_running_loop().time()
+            self._next = min(max(now, self._next + self._interval_s), now + _LONGEST_S)
+            await asyncio.sleep(self._next - now)
+        return answer
+
+    async def watch(self) -> None:
+        """Look at the backlog four times a second, until cancelled."""
+        loop = asyncio.get_running_loop()
+        looked, taken, waiting = loop.time(), self._inbox.taken, 0
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                backlog = await self._inbox.backlog_of(self._feed)
+            except Unavailable:
+                continue  # nothing is taken either
+            before = (looked, taken, waiting)
+            looked, taken, waiting = loop.time(), self._inbox.taken, backlog.waiting
+            if waiting and before[2]:  # conversion had work all the time
+                converted = max(0, taken - before[1] - (waiting - before[2])) / (looked - before[0])
+                self._rate_a_s += _WEIGHT * (converted - self._rate_a_s) if self._rate_a_s else converted
+            self._interval_s = interval_s(waiting, backlog.oldest_s, self._rate_a_s)
