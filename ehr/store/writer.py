@@ -29,7 +29,9 @@ from ehr.store.scope_sql import RenderedFilter
 from ehr.store.write_rows import AuditLine, WaveRows, holders_of, write_wave
 
 _MOST_OPERATIONS = 256
+_ATTEMPTS_TOGETHER = 2
 _ATTEMPTS_ALONE = 4
+_MET_OTHERS = (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 # the writer sees every row in place (the mark of `row_filter.Everything`): what callers learn of it, planning decides
 _LOCKED = """select r.*, s.epoch as epoch_now, s.highest_class as highest_now from policy_state s left join (
@@ -122,18 +124,31 @@ class Writer:
     async def _serve(self, batch: list[WriteRequest]) -> None:
         together = [request for request in batch if not request.is_conditional and not request.merges]
         alone = [request for request in batch if request.is_conditional or request.merges]
-        if len(together) > 1:
-            try:
-                await self._transaction(together)
-            except Exception as error:  # noqa: BLE001 - whoever caused it is found out by redoing each alone
-                if is_connection_lost(error):
-                    _fail_all(together, error)
-                alone = [*together, *alone]
-        else:
+        if len(together) > 1 and not await self._serve_together(together):
+            alone = [*together, *alone]
+        elif len(together) <= 1:
             alone = batch
         for request in alone:
             if not request.future.done():
                 await self._serve_alone(request)
+
+    async def _serve_together(self, batch: list[WriteRequest]) -> bool:
+        """Whether the batch got its answers; where not, whoever caused it is found out by redoing each alone.
+
+        A batch that met another one's rows is tried once more as it is: they are in place then, and redoing some dozens
+        of requests one by one takes longer than both batches did.
+        """
+        for _ in range(_ATTEMPTS_TOGETHER):
+            try:
+                await self._transaction(batch)
+            except _MET_OTHERS:
+                continue
+            except Exception as error:  # noqa: BLE001 - it is told to those who caused it
+                if is_connection_lost(error):
+                    _fail_all(batch, error)
+                return False
+            return True
+        return False
 
     async def _serve_alone(self, request: WriteRequest) -> None:
         for attempt in range(_ATTEMPTS_ALONE):
