@@ -98,6 +98,7 @@ def capability_statement(services: Services) -> dict[str, Any]:
         "implementation": {"description": "Kanglian 康联", "url": f"{services.base_url}/fhir"},
         "fhirVersion": "4.0.1",
         "format": ["json", "application/fhir+json"],
+        "patchFormat": ["application/json-patch+json", "application/fhir+json"],
         "rest": [
             {
                 "mode": "server",

@@ -69,6 +69,12 @@ def check_accept(header: str | None, format_value: str | None) -> None:
         raise NotAcceptable("Answers are given as application/fhir+json, FHIR 4.0, only.")
 
 
+def media_type(header: str | None) -> str | None:
+    """The one media type that a header names, without parameters; None where there is none or several."""
+    types = _media_types(header or "")
+    return types[0][0] if len(types) == 1 else None
+
+
 def check_content_type(header: str | None) -> None:
     """Pass for JSON bodies in UTF-8; UnsupportedMediaType for all else, a missing header too."""
     types = _media_types(header or "")

@@ -56,6 +56,11 @@ def closure_of(expression: str, *, strict: bool = False) -> Closure:
     return _Compiler(strict=strict).closure(parse(expression))
 
 
+def closure_of_tree(tree: Expression) -> Closure:
+    """Compile a part of a parsed expression."""
+    return _Compiler(strict=False).closure(tree)
+
+
 class _Compiler:
     """Builds closures; `strict` holds what the specification lets engines check (unknown names, single items of as)."""
 

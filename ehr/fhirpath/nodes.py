@@ -66,11 +66,12 @@ def child_nodes(node: Node, name: str) -> list[Item] | None:
         if type(item) is list or type(sibling) is list:
             _spread(item or [], sibling or [], type_name, found)
         else:
-            found.append(_node(item, type_name, sibling))
+            found.append(element_node(item, type_name, sibling))
     return found
 
 
-def _node(value: Any, type_name: str, sibling: Any = None) -> Node:
+def element_node(value: Any, type_name: str, sibling: Any = None) -> Node:
+    """The Node of a JSON value at an element of this type, and of its `_name` sibling."""
     if type_name == "Resource" and type(value) is dict:
         return Node(value, _resource_type(value) or "Resource")
     return Node(value, type_name, sibling if type(sibling) is dict else None)
@@ -83,7 +84,7 @@ def _spread(values: Any, siblings: Any, type_name: str, found: list[Item]) -> No
         value = values[place] if place < len(values) else None
         sibling = siblings[place] if place < len(siblings) else None
         if value is not None or sibling is not None:
-            found.append(_node(value, type_name, sibling))
+            found.append(element_node(value, type_name, sibling))
 
 
 def _children_of_primitive(node: Node, name: str) -> list[Item]:

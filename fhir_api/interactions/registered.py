@@ -5,6 +5,7 @@ from fhir_api.interactions.bundle import bundle
 from fhir_api.interactions.create import create
 from fhir_api.interactions.delete import conditional_delete, delete
 from fhir_api.interactions.history import history
+from fhir_api.interactions.patch import conditional_patch, patch
 from fhir_api.interactions.read import read
 from fhir_api.interactions.search import search_by_post, search_type
 from fhir_api.interactions.update import conditional_update, update
@@ -20,10 +21,12 @@ def register_all() -> None:
     register("type", "GET", search_type, _SEARCH, "E")
     register("type", "POST", create, "create", "C")
     register("type", "PUT", conditional_update, "update", "U")
+    register("type", "PATCH", conditional_patch, "patch", "U")
     register("type", "DELETE", conditional_delete, "delete", "D")
     register("type-search", "POST", search_by_post, _SEARCH, "E")
     register("instance", "GET", read, "read", "R")
     register("instance", "PUT", update, "update", "U")
+    register("instance", "PATCH", patch, "patch", "U")
     register("instance", "DELETE", delete, "delete", "D")
     register("history", "GET", history, "history-instance", "R")
     register("version", "GET", vread, "vread", "R")

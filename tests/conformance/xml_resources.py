@@ -14,10 +14,10 @@ _PARSERS: dict[str, Any] = {"boolean": lambda text: text == "true", "decimal": D
 
 def read_resource(path: Path) -> dict[str, Any]:
     """The JSON form of the resource in an XML file."""
-    return _resource(ET.parse(path).getroot())  # noqa: S314 - test data of the checkout
+    return resource_of(ET.parse(path).getroot())  # noqa: S314 - test data of the checkout
 
 
-def _resource(element: ET.Element) -> dict[str, Any]:
+def resource_of(element: ET.Element) -> dict[str, Any]:
     type_name = element.tag.removeprefix(FHIR)
     return {"resourceType": type_name, **_object(element, type_name)}
 
@@ -49,7 +49,7 @@ def _object(element: ET.Element, type_name: str) -> dict[str, Any]:
 
 def _value(part: ET.Element, kind: str) -> tuple[Any, dict[str, Any] | None]:
     if kind == "Resource":
-        return _resource(part[0]), None
+        return resource_of(part[0]), None
     if kind not in model.PRIMITIVE_TYPES:
         return _object(part, kind), None
     text = part.get("value")

@@ -116,7 +116,7 @@ def test_since_and_the_log_read_zoneless_dates_in_the_zone(
 def _local(instant: str, *, later_by_minutes: int = 0) -> str:
     from datetime import datetime, timedelta  # noqa: PLC0415 - here alone
 
-    moment = datetime.fromisoformat(instant.replace("Z", "+00:00")) + timedelta(minutes=later_by_minutes)
+    moment = datetime.fromisoformat(instant) + timedelta(minutes=later_by_minutes)
     return moment.astimezone(ZONE).strftime("%Y-%m-%dT%H:%M:%S")
 
 
