@@ -41,6 +41,6 @@ def handlers(consent: "Consent") -> Mapping[str, Handler]:
         key, labels = int(job.payload["key"]), int(job.payload["labels"])
         with database_errors():
             async with consent.store.searching.acquire() as connection, connection.transaction():
-                await raise_referrers(connection, {key: labels}, consent.store.hasher, without=set())
+                await raise_referrers(connection, {key: labels}, consent.store.hasher, fresh={})
 
     return {RESTAMP_JOB: restamp, RELABEL_JOB: relabel}

@@ -66,7 +66,7 @@ class AccessProjection:
         for work in works:
             _stamp(work, states, waiting.get(work.change.key, 0))
         await self._remember_attachments(connection, works)
-        await spreading.spread(connection, works, stored, self.hasher, self._base_url)
+        await spreading.spread(connection, works, stored, states, hasher=self.hasher, base_url=self._base_url)
         await self._adopt_binaries(connection, works)
         current = [change for change in changes if not change.superseded]
         await reaching.apply(connection, current, states, policy=self._policy, zone=self._zone, hasher=self.hasher)

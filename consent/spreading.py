@@ -3,9 +3,13 @@
 Up: the referring row takes the labels of what it refers to. Down: what it refers to takes the labels that the referring
 row has by its own codes (a report of an HIV test labels its results). Later arrivals label rows that are stored
 already, in the same transaction up to a bound, beyond it by a job.
+
+A reference is not checked, so nobody may change or learn anything by naming a stranger's row: labels go down only to
+rows of the same custodian, and up only from rows of the same custodian or about the same person.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -13,7 +17,7 @@ import asyncpg
 from consent.labels import SPREADING, Spread, own_of, spreads_of, table, targets_of, with_level
 from consent.persons import split_reference
 from ehr.access.attachments import attached_to
-from ehr.access.holders import RowState
+from ehr.access.holders import Custody, HolderState, RowState, custody_of
 from ehr.access.labels import keep_for_later, raise_labels, rows_with_terms
 from ehr.keys import TermHasher, row_key
 from ehr.store.jobs import enqueue
@@ -29,17 +33,30 @@ RELABEL_JOB = "consent.relabel"
 ATTACHING = frozenset({"DocumentReference", "Media", "DiagnosticReport", "Communication", "Consent"})
 
 
-def _edges(work: "Work", base_url: str) -> Iterator[tuple[Spread, int]]:
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    """A reference along which labels spread."""
+
+    work: "Work"
+    kind: Spread
+    key: int
+    is_own_name: bool
+    """The id is one that only this custodian may give, so that a row that is still to come will be its own."""
+
+
+def _edges(work: "Work", base_url: str) -> Iterator[_Edge]:
+    scope = work.change.scope
     for spread in spreads_of(work.change.resource_type):
         for reference in targets_of(work.change.resource or {}, spread.element):
             split = split_reference(reference, base_url)
             if split is not None:
-                yield spread, row_key(*split)
+                own = scope.may_change_any_custodian or split[1].startswith(f"{scope.custodian}.")
+                yield _Edge(work, spread, row_key(*split), own)
 
 
 def stored_targets(works: Sequence["Work"], base_url: str) -> set[int]:
     """Keys of the rows to which labels may spread, or from which they may come."""
-    return {key for work in works for _, key in _edges(work, base_url)}
+    return {edge.key for work in works for edge in _edges(work, base_url)}
 
 
 def attached_binaries(resource: Mapping[str, Any], base_url: str) -> Iterator[int]:
@@ -61,13 +78,22 @@ async def spread(
     connection: asyncpg.Connection,
     works: Sequence["Work"],
     stored: Mapping[int, RowState],
+    states: Mapping[int, HolderState],
+    *,
     hasher: TermHasher,
     base_url: str,
 ) -> None:
     """Bring the labels of the changes, and of the stored rows they touch, into agreement."""
     fresh = {work.change.key: work for work in works}
-    edges = [(work, kind, key) for work in works for kind, key in _edges(work, base_url)]
-    to_stored = _agree(edges, fresh, stored)
+    edges = [edge for work in works for edge in _edges(work, base_url)]
+    labelled = [edge.key for edge in edges if edge.key in stored and stored[edge.key].labels & SPREADING]
+    custody = await custody_of(connection, labelled) | {
+        work.change.key: Custody(
+            work.change.access.custodian, frozenset(states[h].person for h in work.holders if h in states)
+        )
+        for work in works
+    }
+    to_stored = _agree(edges, fresh, stored, custody)
     later = {key: labels for key, labels in to_stored.items() if key not in stored}
     to_stored = {key: labels for key, labels in to_stored.items() if key in stored}
     for work in works:
@@ -79,37 +105,48 @@ async def spread(
     await keep_for_later(connection, later)
     raised = await raise_labels(connection, to_stored)
     sources = {work.change.key: work.change.access.labels for work in works if work.change.access.labels & SPREADING}
-    await raise_referrers(connection, raised | sources, hasher, without=set(fresh))
+    await raise_referrers(connection, raised | sources, hasher, fresh={key: custody[key] for key in fresh})
 
 
 def _agree(
-    edges: Sequence[tuple["Work", Spread, int]], fresh: Mapping[int, "Work"], stored: Mapping[int, RowState]
+    edges: Sequence[_Edge],
+    fresh: Mapping[int, "Work"],
+    stored: Mapping[int, RowState],
+    custody: Mapping[int, Custody],
 ) -> dict[int, int]:
     """Spread among the changes until nothing moves; returns the bits for rows outside them."""
     outside: dict[int, int] = {}
     moved = True
     while moved:
         moved = False
-        for work, kind, key in edges:
-            access = work.change.access
+        for edge in edges:
+            access, key = edge.work.change.access, edge.key
             target = fresh.get(key)
-            if kind.up:
-                labels = target.change.access.labels if target else stored[key].labels if key in stored else 0
+            if edge.kind.up and key in custody and custody[edge.work.change.key].shares_with(custody[key]):
+                labels = target.change.access.labels if target else stored[key].labels
                 wanted = access.labels | labels & SPREADING
                 moved, access.labels = moved or wanted != access.labels, wanted
-            if kind.down and (own := own_of(access.labels)):
-                if target is None:
-                    outside[key] = outside.get(key, 0) | own
-                else:
+            if edge.kind.down and (own := own_of(access.labels)):
+                if target is not None and target.change.access.custodian == access.custodian:
                     wanted = target.change.access.labels | own
                     moved, target.change.access.labels = moved or wanted != target.change.access.labels, wanted
+                elif target is None and _is_own(edge, stored.get(key)):
+                    outside[key] = outside.get(key, 0) | own
     return outside
 
 
+def _is_own(edge: _Edge, row: RowState | None) -> bool:
+    """Whether the custodian of the referring row keeps the other one, or will when it comes."""
+    return edge.is_own_name if row is None else row.custodian == edge.work.change.access.custodian
+
+
 async def raise_referrers(
-    connection: asyncpg.Connection, sources: Mapping[int, int], hasher: TermHasher, without: set[int]
+    connection: asyncpg.Connection, sources: Mapping[int, int], hasher: TermHasher, fresh: Mapping[int, Custody]
 ) -> None:
-    """Give stored rows the labels of what they refer to, step by step; what is left over the bound goes to a job."""
+    """Give stored rows the labels of what they refer to, step by step; what is left over the bound goes to a job.
+
+    `fresh` are the rows that this transaction writes itself: they have their labels, and stand in no table yet.
+    """
     salts = [hasher.reference_salt(kind.type, kind.parameter) for kind in table().spreads if kind.up and kind.parameter]
     steps, rows = 0, 0
     pending = {key: labels & SPREADING for key, labels in sources.items() if labels & SPREADING}
@@ -123,13 +160,15 @@ async def raise_referrers(
         every = 0
         for labels in pending.values():
             every |= labels
-        found = await rows_with_terms(connection, list(by_term), every, LIMIT_ROWS + 1)
+        custody = await custody_of(connection, [key for key in pending if key not in fresh]) | dict(fresh)
+        named = {key ^ salt: custody[key] for key in pending if key in custody for salt in salts}
+        found = await rows_with_terms(connection, named, every, LIMIT_ROWS + 1)
         wanted: dict[int, int] = {}
         for key, labels, terms in found:
             bits = 0
             for term in terms:
                 bits |= by_term[term]
-            if key not in without and labels & bits != bits:
+            if key not in fresh and labels & bits != bits:
                 wanted[key] = bits
         if len(found) > LIMIT_ROWS:
             for key, labels in pending.items():

@@ -56,6 +56,31 @@ class RowState:
     labels: int
 
 
+@dataclass(frozen=True, slots=True)
+class Custody:
+    """Who keeps a row and whom it is about: what decides whether labels pass between two rows."""
+
+    custodian: int
+    persons: frozenset[int]
+
+    def shares_with(self, other: "Custody") -> bool:
+        """Whether one organisation keeps both rows, or both are about one person."""
+        return self.custodian == other.custodian or not self.persons.isdisjoint(other.persons)
+
+
+async def custody_of(connection: asyncpg.Connection, keys: Sequence[int]) -> dict[int, Custody]:
+    """Custodian and persons of the current rows among `keys`."""
+    if not keys:
+        return {}
+    rows = await connection.fetch(
+        """select r.key, r.custodian, array(
+          select h.person from holder_person h where h.holder = r.holder or h.holder = any(r.others)
+        ) as persons from resource r where r.key = any($1::bigint[]) and r.key is not null""",
+        keys,
+    )
+    return {row["key"]: Custody(row["custodian"], frozenset(row["persons"])) for row in rows}
+
+
 _ROWS = """select r.key, r.holder, r.others, r.custodian, r.labels, false as pending from resource r
 where r.key = any($1::bigint[]) and r.key is not null
 union all select l.key, 0, null, 0, l.labels, true from pending_label l where l.key = any($2::bigint[])"""
