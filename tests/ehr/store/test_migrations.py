@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from consent import Consent
+from ehr.errors import Unavailable
 from ehr.store import Store, migrate, migrations
 from ehr.store.schema import metadata
 from tests.consent.house import HE, LI, WANG, House, observation
@@ -112,3 +113,18 @@ async def test_a_stored_database_becomes_the_newest(
         assert [row["version"] for row in versions] == [1, 2, 3]
     finally:
         await store.close()
+
+
+async def test_a_dump_restored_behind_its_own_transactions_is_refused(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await migrate(database_url)
+    await migrate(database_url)
+    await connection.execute(
+        "insert into change_log (transaction, key, version, type, operation, at) "
+        "values ('30064771072', 1, 1, 1, 'c', 1)"
+    )
+    with pytest.raises(Unavailable, match="pg_resetwal -e 8 "):
+        await migrate(database_url)
+    await connection.execute("delete from change_log")
+    await migrate(database_url)

@@ -257,23 +257,23 @@ CREATE TABLE public.revoked_token (
 
 INSERT INTO public.alembic_version VALUES ('0003');
 
-INSERT INTO public.audit_row VALUES ('1106', 1, 1795708282151901, 'R', 0, '{}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
-INSERT INTO public.audit_row VALUES ('1107', 2, 1795708282205961, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
-INSERT INTO public.audit_row VALUES ('1108', 3, 1795708282222256, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
-INSERT INTO public.audit_row VALUES ('1109', 4, 1795708282259472, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
-INSERT INTO public.audit_row VALUES ('1110', 5, 1795708282313776, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
-INSERT INTO public.audit_row VALUES ('1111', 6, 1795708282320499, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
+INSERT INTO public.audit_row VALUES ('606', 1, 1795708282151901, 'R', 0, '{}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
+INSERT INTO public.audit_row VALUES ('607', 2, 1795708282205961, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
+INSERT INTO public.audit_row VALUES ('608', 3, 1795708282222256, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
+INSERT INTO public.audit_row VALUES ('609', 4, 1795708282259472, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
+INSERT INTO public.audit_row VALUES ('610', 5, 1795708282313776, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
+INSERT INTO public.audit_row VALUES ('611', 6, 1795708282320499, 'R', 0, '{3764221107598291912}', '{"interaction":"read","actor":"test","client":"test","roles":[],"purpose_of_use":"TREAT","query":"test","trace":"trace","decision":"test"}');
 
-INSERT INTO public.audit_seal VALUES (1, 1795708282453721, '1112', '{1,2,3,4,5,6}', '\xe4623c0c51889905a5070c13f7c7cf7524ccc11b59ef8dd4c3747c8d9688672b6bf75f4724922b5faadad628b4f591d550da072d93643f985b2a93e9bd0e4800e1b865c76f60b913c29ccd215641ed2bf83f169e9475bafebd0519c95311a5445825863e7eb0ee43ce39ee5556e7e7b897b7a030ccde21377307e8bda488851c75d6baa3b5968e1ba9ac71bd3926956fcb1de666845190651431de743aceb80e71923c8ec391a6beb673243a5df64ba40f67578e67b59381cd86b225118d8cde', '\xe2941f1928cf97ec1fa832153416a2a246f14f0e966aec24c1f896185222ca7d');
+INSERT INTO public.audit_seal VALUES (1, 1795708282453721, '612', '{1,2,3,4,5,6}', '\xe4623c0c51889905a5070c13f7c7cf7524ccc11b59ef8dd4c3747c8d9688672b6bf75f4724922b5faadad628b4f591d550da072d93643f985b2a93e9bd0e4800e1b865c76f60b913c29ccd215641ed2bf83f169e9475bafebd0519c95311a5445825863e7eb0ee43ce39ee5556e7e7b897b7a030ccde21377307e8bda488851c75d6baa3b5968e1ba9ac71bd3926956fcb1de666845190651431de743aceb80e71923c8ec391a6beb673243a5df64ba40f67578e67b59381cd86b225118d8cde', '\xe2941f1928cf97ec1fa832153416a2a246f14f0e966aec24c1f896185222ca7d');
 
-INSERT INTO public.change_log VALUES ('1106', 1, -3113985761744694537, 1, 100, 'c', 1795708282123366);
-INSERT INTO public.change_log VALUES ('1106', 2, 426113663994876771, 1, 100, 'c', 1795708282123366);
-INSERT INTO public.change_log VALUES ('1107', 3, 3764221107598291912, 1, 103, 'c', 1795708282189927);
-INSERT INTO public.change_log VALUES ('1107', 4, -4247977969067467925, 1, 44, 'c', 1795708282189927);
-INSERT INTO public.change_log VALUES ('1107', 5, 6831230611370542798, 1, 96, 'c', 1795708282189927);
-INSERT INTO public.change_log VALUES ('1107', 6, 3906758812563150605, 1, 96, 'c', 1795708282189927);
-INSERT INTO public.change_log VALUES ('1108', 7, 6831230611370542798, 2, 96, 'u', 1795708282221465);
-INSERT INTO public.change_log VALUES ('1109', 8, -1699744825262124638, 1, 29, 'c', 1795708282242864);
+INSERT INTO public.change_log VALUES ('606', 1, -3113985761744694537, 1, 100, 'c', 1795708282123366);
+INSERT INTO public.change_log VALUES ('606', 2, 426113663994876771, 1, 100, 'c', 1795708282123366);
+INSERT INTO public.change_log VALUES ('607', 3, 3764221107598291912, 1, 103, 'c', 1795708282189927);
+INSERT INTO public.change_log VALUES ('607', 4, -4247977969067467925, 1, 44, 'c', 1795708282189927);
+INSERT INTO public.change_log VALUES ('607', 5, 6831230611370542798, 1, 96, 'c', 1795708282189927);
+INSERT INTO public.change_log VALUES ('607', 6, 3906758812563150605, 1, 96, 'c', 1795708282189927);
+INSERT INTO public.change_log VALUES ('608', 7, 6831230611370542798, 2, 96, 'u', 1795708282221465);
+INSERT INTO public.change_log VALUES ('609', 8, -1699744825262124638, 1, 29, 'c', 1795708282242864);
 
 INSERT INTO public.consent_class VALUES (1, '\x2f9efa8fa674ab6f51c00bec4437fe1408838d13a9aa25cdfe544a3eabad7336', '{"groups": [[{"base": "permit", "dated": 1, "scope": "patient-privacy", "period": [-4611686018427387904, 4611686018427387904]}]]}');
 
