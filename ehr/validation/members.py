@@ -326,7 +326,9 @@ def add_resource(checker: TypeChecker, element: Element, name: str, checker_of: 
             here = (place, element_name, index)
             inner_checker = _checker_for(item, here, scope, checker_of)
             if inner_checker is not None:
-                inner = Scope(scope.report, item, scope.root, scope.contained, scope.targets)
+                inner = Scope(
+                    scope.report, item, scope.root, scope.contained, scope.targets, conditional=scope.conditional
+                )
                 inner_checker.check(item, here, inner)
                 _check_contained_id(item, seen, here, scope)
 
@@ -368,7 +370,8 @@ def check_resource(checker: TypeChecker, resource: Mapping[str, Any], place: Pla
     """Check a resource that stands by itself or in a Bundle or Parameters: references resolve against it."""
     targets = bundle_targets(resource) if checker.path == "Bundle" else outer.targets
     contained = contained_types(resource) if "contained" in resource else {}
-    scope = Scope(outer.report, resource, resource, contained, targets)
+    conditional = resource.get("type") == "transaction" if checker.path == "Bundle" else outer.conditional
+    scope = Scope(outer.report, resource, resource, contained, targets, conditional=conditional)
     checker.check(resource, place, scope)
     if checker.path == "Bundle":
         check_entries(resource, place, scope)

@@ -50,6 +50,11 @@ def _is_string(value: str) -> bool:
     return len(value) <= MAXIMUM_STRING_CHARACTERS and _bare_string(value) is not None
 
 
+def is_urn(value: str) -> bool:
+    """Whether a text is a well formed urn:uuid: (in any case) or urn:oid:."""
+    return value.startswith(("urn:uuid:", "urn:oid:")) and _bare_uri(value) is not None
+
+
 def _is_absolute_uri(value: str) -> bool:
     return _scheme(value) is not None and _bare_uri(value) is not None
 

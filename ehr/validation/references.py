@@ -1,4 +1,6 @@
-"""Literal references: what type they name, and whether that type may stand there (https://hl7.org/fhir/R4/references.html).
+"""Literal references: their form, what type they name, and whether that type may stand there.
+
+https://hl7.org/fhir/R4/references.html, https://hl7.org/fhir/R4/http.html#trules (conditional references)
 
 Whether the target exists is not looked at, since that would tell of rows that the caller may not see; except for
 references into `contained`, which stay within the resource (SC-32).
@@ -11,13 +13,15 @@ from functools import cache
 from typing import Any
 
 from ehr.definitions import RESOURCE_TYPES, structure, type_names
+from ehr.validation.primitives import REFERENCE, is_urn
 from ehr.validation.report import Place, Scope
 
 _TYPES = "|".join(RESOURCE_TYPES)
-_typed = re.compile(
-    rf"(?:https?://[^\s?#]*/|/)?(?P<type>{_TYPES})"
-    r"(?:/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?(?:#[^\s]*)?|\?[^\s]*)"
-).fullmatch
+_INSTANCE = r"/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?"
+_relative = re.compile(rf"(?P<type>[A-Z][A-Za-z]+){_INSTANCE}").fullmatch
+_conditional = re.compile(r"(?P<type>[A-Z][A-Za-z]+)\?[^\s]+").fullmatch
+_absolute = re.compile(r"https?://[^\s/?#]+(?:[/?#][^\s]*)?").fullmatch
+_typed_absolute = re.compile(rf"https?://[^\s?#]*/(?P<type>{_TYPES})(?:{_INSTANCE}(?:#[^\s]*)?|\?[^\s]*)").fullmatch
 _restful = re.compile(rf"https?://[^\s?#]*/(?P<type>{_TYPES})/(?P<id>[A-Za-z0-9\-.]{{1,64}})").fullmatch
 _RESOURCE_TYPES = frozenset(RESOURCE_TYPES)
 _ANY = ("Resource",)
@@ -25,15 +29,34 @@ _ANY = ("Resource",)
 
 def type_of_reference(reference: str, scope: Scope) -> str | None:
     """The resource type that a literal reference names by its form, or through `contained` or the Bundle around it."""
-    if found := _typed(reference):
-        return found["type"]
     if reference.startswith("#"):
         return scope.contained.get(reference[1:])
+    found = _relative(reference) or _conditional(reference)
+    if found is not None:
+        return found["type"] if found["type"] in _RESOURCE_TYPES else None
+    if found := _typed_absolute(reference):
+        return found["type"]
     return scope.targets.get(reference) if scope.targets else None
 
 
+def _problem_of_form(reference: str, named: str | None, scope: Scope) -> str | None:
+    """What is wrong with the form of a reference that is no fragment; None for a legal one (SC-36)."""
+    if named is not None:
+        if scope.conditional or not _conditional(reference):
+            return None
+        return f"{reference[:100]!r} is conditional; such references stand in transaction Bundles only"
+    if _absolute(reference) or is_urn(reference) or not REFERENCE.test(reference) or reference in scope.targets:
+        return None  # white space is reported as a value already
+    if found := _relative(reference) or _conditional(reference):
+        return f"{reference[:100]!r} names {found['type'][:64]}, which is no resource type of R4"
+    return (
+        f"{reference[:100]!r} is no reference: Type/id, Type/id/_history/version, an absolute http or https URL,"
+        " urn:uuid:, urn:oid: or #id of a contained resource"
+    )
+
+
 def check_reference(node: Mapping[str, Any], targets: tuple[str, ...], place: Place, scope: Scope) -> None:
-    """Report what is wrong with one Reference whose element allows the resource types `targets`."""
+    """Report what is wrong with one Reference, its form included, whose element allows the resource types `targets`."""
     reference, stated = node.get("reference"), node.get("type")
     named = None
     if type(reference) is str:
@@ -41,6 +64,10 @@ def check_reference(node: Mapping[str, Any], targets: tuple[str, ...], place: Pl
         if reference[:1] == "#" and named is None and not _names_container(reference, scope):
             problem = f"ref-1: The reference {reference[:100]!r} points to no contained resource"
             scope.report.add((place, "reference"), "invariant", problem)
+        elif reference[:1] != "#" and reference:
+            illegal = _problem_of_form(reference, named, scope)
+            if illegal is not None:
+                scope.report.add((place, "reference"), "value", illegal)
     if type(stated) is str:
         if stated not in _RESOURCE_TYPES and ":" not in stated:
             scope.report.add((place, "type"), "code-invalid", f"{stated[:100]!r} is no resource type of R4")

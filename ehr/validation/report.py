@@ -43,10 +43,11 @@ class Scope:
     """What holds within one resource: itself, the outermost resource around it, and what references may point to.
 
     `resource` and `root` are FHIRPath's %resource and %rootResource; they differ inside of `contained` only.
-    `contained` maps ids to types. `targets` maps the fullUrls of the Bundle around it to the types of its entries.
+    `contained` maps ids to types. `targets` maps the fullUrls of the Bundle around it to the types of its entries;
+    `conditional` says that this Bundle is a transaction, in which references may be conditional.
     """
 
-    __slots__ = ("contained", "element_ids", "report", "resource", "root", "targets")
+    __slots__ = ("conditional", "contained", "element_ids", "report", "resource", "root", "targets")
 
     def __init__(
         self,
@@ -55,12 +56,15 @@ class Scope:
         root: Mapping[str, Any],
         contained: Mapping[str, str],
         targets: Mapping[str, str],
+        *,
+        conditional: bool = False,
     ) -> None:
         self.report = report
         self.resource = resource
         self.root = root
         self.contained = contained
         self.targets = targets
+        self.conditional = conditional
         self.element_ids: set[str] = set()
 
     def note_element_id(self, element_id: Any, place: Place) -> None:

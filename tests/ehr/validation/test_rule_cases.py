@@ -33,7 +33,6 @@ TAKEN: dict[str, Resource] = {
     "absolute reference": subject(reference="https://a.org/fhir/Patient/1"),
     "absolute reference of no known form": subject(reference="https://a.org/x/y"),
     "urn": subject(reference="urn:uuid:c757873d-ec9a-4326-a141-556f43239520"),
-    "conditional reference": subject(reference="Patient?identifier=a|b"),
     "logical reference": subject(identifier={"value": "x"}),
     "display only": subject(display="x"),
     "reference with its type": subject(reference="Patient/1", type="Patient"),
