@@ -20,7 +20,9 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 SERVERS_OWN = frozenset({"AuditEvent"})
 """Types that are not rows of the record: read and search only, by handlers of their own."""
 NOT_STORED = frozenset({"Parameters"})
-TYPES = frozenset(RESOURCE_TYPES) - NOT_STORED
+"""Types that are checked and then refused; nothing lies at their addresses."""
+TYPES = frozenset(RESOURCE_TYPES)
+_BY_TYPE = SERVERS_OWN | NOT_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,12 @@ def route(method: str, segments: Sequence[str | None]) -> Route:
         MethodNotOffered: it does, by other methods.
     """
     shape, resource_type, resource_id, version = _shape(segments)
-    methods = _BY_SHAPE.get(f"{shape}:{resource_type}") if resource_type in SERVERS_OWN else _BY_SHAPE.get(shape)
+    methods = _BY_SHAPE.get(f"{shape}:{resource_type}" if resource_type in _BY_TYPE else shape)
     if methods is None:
         raise NotFound
     found = methods.get(method)
+    if found is None and resource_type in NOT_STORED:
+        raise NotFound
     if found is None:
         raise MethodNotOffered(", ".join(sorted(methods)))
     if shape == "base":

@@ -84,6 +84,8 @@ class Preparation:
             Forbidden: the scope does not hold this type.
             NotAllowed: no such type is stored.
         """
+        if operation.resource_type in _NEVER_STORED:
+            raise self._not_stored(operation)
         number = _require_type(scope, operation.resource_type, operation.method)
         if operation.method == "delete":
             return _prepared(operation, number, operation.resource_id or "", scope, made=False)
@@ -102,9 +104,26 @@ class Preparation:
         prepared.entries = self._extractor.entries(operation.resource_type, resource)
         return prepared
 
+    def _not_stored(self, operation: WriteOperation) -> KanglianError:
+        """The refusal of a type that is checked, not stored; it names what is wrong with the body, too."""
+        refusal = _not_stored_issue(operation.resource_type)
+        problems: list[Issue] = []
+        if operation.method != "delete":
+            resource, _ = _content(operation)
+            if resource.get("resourceType") != operation.resource_type:
+                problems = [Issue("error", "invalid", f"The body is not a {operation.resource_type}.", "resourceType")]
+            else:
+                problems = [issue for issue in self._check(resource) if issue.severity in {"error", "fatal"}]
+        return Invalid(*problems, refusal) if problems else NotAllowed(refusal)
+
+
+def _not_stored_issue(resource_type: str) -> Issue:
+    text = f"{resource_type} is checked, not stored: there is nothing of this type to read or write here."
+    return Issue("error", "not-supported", text)
+
 
 def _require_type(scope: WriteScope, resource_type: str, method: str) -> int:
-    if not is_resource_type(resource_type) or resource_type in _NEVER_STORED:
+    if not is_resource_type(resource_type):
         raise NotAllowed(f"{resource_type} is not stored here.")
     allowed = resource_type not in _SERVERS_OWN if scope.types is None else resource_type in scope.types
     if not allowed or resource_type in scope.refused_types or (resource_type, method) in scope.refused_methods:

@@ -5,6 +5,7 @@ from fhir_api.interactions.bundle import bundle
 from fhir_api.interactions.create import create
 from fhir_api.interactions.delete import conditional_delete, delete
 from fhir_api.interactions.history import history
+from fhir_api.interactions.parameters import check_parameters
 from fhir_api.interactions.patch import conditional_patch, patch
 from fhir_api.interactions.read import read
 from fhir_api.interactions.search import search_by_post, search_type
@@ -33,3 +34,6 @@ def register_all() -> None:
     register("type:AuditEvent", "GET", search_events, _SEARCH, "E")
     register("type-search:AuditEvent", "POST", search_events_by_post, _SEARCH, "E")
     register("instance:AuditEvent", "GET", read_event, "read", "R")
+    register("type:Parameters", "POST", check_parameters, "create", "C")
+    register("type:Parameters", "PUT", check_parameters, "update", "U")
+    register("instance:Parameters", "PUT", check_parameters, "update", "U")

@@ -298,7 +298,11 @@ def test_unknown_parameters_are_refused_unless_lenient(loader: httpx.Client) -> 
         ("GET", "/fhir/Nonsense", 404, None),
         ("GET", "/fhir/Nonsense/1", 404, None),
         ("GET", "/fhir/patient/1", 404, None),
-        ("POST", "/fhir/Parameters", 404, None),
+        ("GET", "/fhir/Parameters", 404, None),
+        ("GET", "/fhir/Parameters/1", 404, None),
+        ("DELETE", "/fhir/Parameters/1", 404, None),
+        ("GET", "/fhir/Parameters/1/_history", 404, None),
+        ("POST", "/fhir/Parameters/_search", 404, None),
         ("GET", "/fhir/Patient/$everything", 404, None),
         ("GET", "/fhir/Patient/1/2", 404, None),
         ("GET", "/fhir/Patient/1/_history/1/2", 404, None),
@@ -314,11 +318,11 @@ def test_unknown_parameters_are_refused_unless_lenient(loader: httpx.Client) -> 
         ("GET", "/fhir/Patient/absent", 404, None),
         ("GET", "/fhir", 405, "POST"),
         ("DELETE", "/fhir", 405, "POST"),
-        ("PATCH", "/fhir/Patient/1", 405, "DELETE, GET, HEAD, PUT"),
-        ("POST", "/fhir/Patient/1", 405, "DELETE, GET, HEAD, PUT"),
+        ("PATCH", "/fhir/Patient/1/_history", 405, "GET, HEAD"),
+        ("POST", "/fhir/Patient/1", 405, "DELETE, GET, HEAD, PATCH, PUT"),
         ("PUT", "/fhir/Patient/1/_history", 405, "GET, HEAD"),
         ("GET", "/fhir/Patient/_search", 405, "POST"),
-        ("OPTIONS", "/fhir/Patient", 405, "DELETE, GET, HEAD, POST, PUT"),
+        ("OPTIONS", "/fhir/Patient", 405, "DELETE, GET, HEAD, PATCH, POST, PUT"),
         ("PUT", "/fhir/AuditEvent/1", 405, "GET, HEAD"),
         ("POST", "/fhir/AuditEvent", 405, "GET, HEAD"),
         ("POST", "/fhir/metadata", 405, "GET, HEAD"),
@@ -363,6 +367,39 @@ def test_validation_names_every_problem(loader: httpx.Client) -> None:
     assert answer.status_code == 422
     expressions = {issue.get("expression", [""])[0] for issue in answer.json()["issue"]}
     assert {"Patient.gender", "Patient.birthDate"} <= expressions
+
+
+def test_parameters_are_checked_and_not_stored(loader: httpx.Client) -> None:
+    good = {"resourceType": "Parameters", "parameter": [{"name": "a", "valueDecimal": 1.5}]}
+    bad = {"resourceType": "Parameters", "parameter": [{"valueDate": "2020-02-30"}, {"name": "b", "resource": {}}]}
+    for method, address in (("POST", "Parameters"), ("PUT", "Parameters"), ("PUT", "Parameters/1")):
+        answer = loader.request(method, f"/fhir/{address}", json=good, headers=FHIR)
+        (issue,) = answer.json()["issue"]
+        assert (answer.status_code, issue["code"]) == (405, "not-supported")
+        assert "Parameters is checked, not stored" in issue["diagnostics"]
+        answer = loader.request(method, f"/fhir/{address}", json=bad, headers=FHIR)
+        assert answer.status_code == 422
+        issues = answer.json()["issue"]
+        assert {issue.get("expression", [""])[0] for issue in issues} >= {
+            "Parameters.parameter[0].name", "Parameters.parameter[0].value", ""
+        }  # fmt: skip
+        assert "not stored" in issues[-1]["diagnostics"]
+        other = loader.request(method, f"/fhir/{address}", json={"resourceType": "Patient"}, headers=FHIR)
+        assert other.status_code == 422
+        assert loader.request(method, f"/fhir/{address}", content=b"{", headers=FHIR).status_code == 400
+    for kind in ("batch", "transaction"):
+        for body, status in ((good, 405), (bad, 422)):
+            entry = {"request": {"method": "POST", "url": "Parameters"}, "resource": body}
+            bundle = {"resourceType": "Bundle", "type": kind, "entry": [entry]}
+            answer = loader.post("/fhir", json=bundle, headers=FHIR)
+            if kind == "batch":
+                response = answer.json()["entry"][0]["response"]
+                assert (answer.status_code, response["status"]) == (200, str(status))
+                outcome = response["outcome"]
+            else:
+                assert answer.status_code == status
+                outcome = answer.json()
+            assert "Parameters is checked, not stored" in outcome["issue"][-1]["diagnostics"]
 
 
 def test_batch_and_transaction(platform: Platform, loader: httpx.Client) -> None:
