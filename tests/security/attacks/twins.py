@@ -1,0 +1,192 @@
+"""Two servers alike but for the rows that the callers may not see: what one answers, the other must answer too."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, unquote_plus
+
+import httpx
+import yaml
+
+from fhir_api.issuer.issuer import Grant
+from fhir_api.issuer.scopes import default_scopes
+from tests.fhir_api.conftest import Platform
+
+HERE = Path(__file__).parent
+FHIR = {"content-type": "application/fhir+json"}
+LONGEST_WALK = 12
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIME = re.compile(r'"(lastUpdated|lastModified)":"[^"]*"')
+_PAGE = re.compile(r"_page=[A-Za-z0-9_-]+")
+_VARYING = frozenset({"date", "x-request-id", "content-length"})
+_WORDS = re.compile(r"[\w.\-]*canary[\w.\-]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: method, address after `/fhir/`, body and headers."""
+
+    method: str
+    address: str
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, text: str, body: Any = None, headers: dict[str, str] | None = None) -> "Ask":
+        """From "METHOD address"; "POST Type/_search?..." sends the query as a form."""
+        method, _, address = text.partition(" ")
+        return cls(method, address, body, dict(headers or {}))
+
+    def send(self, client: httpx.Client) -> httpx.Response:
+        """Send it."""
+        address, content, headers = self.address, None, dict(self.headers)
+        if self.method == "POST" and "/_search?" in address:
+            address, _, form = address.partition("?")
+            content, headers = form.encode(), headers | {"content-type": "application/x-www-form-urlencoded"}
+        elif isinstance(self.body, str):
+            content, headers = self.body.encode(), FHIR | headers
+        elif self.body is not None:
+            content, headers = json.dumps(self.body, ensure_ascii=False).encode(), FHIR | headers
+        return client.request(self.method, f"/fhir/{address}" if address else "/fhir", content=content, headers=headers)
+
+    @property
+    def words(self) -> set[str]:
+        """The secrets that the attacker brought himself: what he sent proves nothing when it comes back."""
+        text = " ".join((unquote_plus(self.address), json.dumps(self.body, ensure_ascii=False), str(self.headers)))
+        return {word.lower() for word in _WORDS.findall(text)} | {word for word in canaries() if word in text}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a caller can tell of one answer."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: str
+
+
+class Twin:
+    """One of the two servers."""
+
+    def __init__(self, platform: Platform) -> None:
+        """Take the server."""
+        self.platform = platform
+        self._clients: dict[str, httpx.Client] = {}
+
+    def client(self, who: str) -> httpx.Client:
+        """HTTP as somebody: an account, a machine client, "resident <Patient id>", or "<account> [<scopes>]"."""
+        if who not in self._clients:
+            self._clients[who] = self._made(who)
+        return self._clients[who]
+
+    def _made(self, who: str) -> httpx.Client:
+        issuer = self.platform.issuer
+        name, _, scopes = who.removesuffix("]").partition(" [")
+        if name.startswith("resident "):
+            patient = name.removeprefix("resident ")
+            account = replace(issuer.account("zhang.wei"), subject=f"resident-{patient}", patient=patient)
+        elif name in issuer.directory.clients:
+            return self.platform.client(client=name)
+        else:
+            account = issuer.account(name)
+        given = tuple(scopes.split()) if scopes else default_scopes(account)
+        found = self.platform.anonymous()
+        token = issuer.access_token(Grant(account, "kanglian", given, account.purpose_of_use))
+        found.headers["authorization"] = f"Bearer {token}"
+        return found
+
+    def answers(self, who: str, asks: Sequence[Ask], *, walk: int = LONGEST_WALK) -> list[httpx.Response]:
+        """The answers to requests, each followed along its `next` links so many times at most."""
+        client = self.client(who)
+        found: list[httpx.Response] = []
+        for ask in asks:
+            answer = ask.send(client)
+            found.append(answer)
+            for _ in range(walk):
+                address = _next(answer)
+                if address is None:
+                    break
+                answer = client.get(address)
+                found.append(answer)
+        return found
+
+    def seen(self, answers: Sequence[httpx.Response]) -> list[Seen]:
+        """Answers without what differs from server to server: its address, ids and times that it made, page tokens."""
+        made: dict[str, str] = {}
+
+        def plain(text: str) -> str:
+            text = text.replace(self.platform.base_url, "BASE")
+            text = _UUID.sub(lambda found: made.setdefault(found.group(), f"made-{len(made)}"), text)
+            return _PAGE.sub("_page=TOKEN", _TIME.sub(r'"\1":"TIME"', text))
+
+        return [
+            Seen(
+                answer.status_code,
+                tuple(sorted((n, _header(n, plain(v))) for n, v in answer.headers.items() if n not in _VARYING)),
+                plain(answer.text),
+            )
+            for answer in answers
+        ]
+
+
+def _header(name: str, value: str) -> str:
+    return "TIME" if name == "last-modified" else value
+
+
+def _next(answer: httpx.Response) -> str | None:
+    if answer.status_code != 200 or not answer.content.startswith(b'{"resourceType":"Bundle"'):
+        return None
+    links = answer.json().get("link", ())
+    return next((link["url"] for link in links if link["relation"] == "next"), None)
+
+
+@cache
+def people() -> dict[str, Any]:
+    """The fixture as written."""
+    found: dict[str, Any] = yaml.safe_load((HERE / "people.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def canaries() -> tuple[str, ...]:
+    """Secrets that do not hold the word itself."""
+    return tuple(people()["canaries"])
+
+
+def hidden_ids() -> list[str]:
+    """The ids of the hidden rows."""
+    hidden = [step["resources"] for step in people()["steps"] if step.get("hidden")]
+    return sorted({resource["id"] for resources in hidden for resource in resources if "id" in resource})
+
+
+def leaked(text: str, brought: set[str]) -> set[str]:
+    """Secrets in a text, without those that the attacker brought."""
+    text = unquote(text)
+    found = {word.lower() for word in _WORDS.findall(text)} | {word for word in canaries() if word in text}
+    return found - brought
+
+
+def fill(twin: Twin, *, hidden: bool) -> None:
+    """Load the people through the API, with or without the hidden rows."""
+    for step in people()["steps"]:
+        if hidden or not step.get("hidden"):
+            entries = list(_entries(step["resources"]))
+            bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+            answer = twin.client(step["by"]).post("/fhir", json=bundle, headers=FHIR)
+            assert answer.status_code == 200, answer.text
+
+
+def _entries(resources: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for resource in resources:
+        if "delete" in resource:
+            yield {"request": {"method": "DELETE", "url": resource["delete"]}}
+            continue
+        content = {name: value for name, value in resource.items() if value != []}
+        method, address = "POST", content["resourceType"]
+        if "id" in content:
+            method, address = "PUT", f"{address}/{content['id']}"
+        yield {"resource": content, "request": {"method": method, "url": address}}
