@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ehr.row_filter import Parameters, PersonColumns, RowFacts, RowRule
 
 LOOKED_UP = PersonColumns("p_.person", 'p_."class"')
-_NOW = "(extract(epoch from statement_timestamp()) * 1000000)::bigint"
+NOW_US = "(extract(epoch from statement_timestamp()) * 1000000)::bigint"
 
 
 def _about(alias: str) -> PersonColumns:
@@ -27,10 +27,12 @@ class InReach:
     def sql(self, alias: str, parameters: Parameters, person: PersonColumns | None = None) -> str:
         """Render to a probe of `reach`, compared with the statement's own clock."""
         columns = person or _about(alias)
+        if (answered := columns.answer_to(self)) is not None:
+            return answered
         organisations = parameters.shared(self, "organisations", list(self.organisations), "bigint[]")
         return (
             f"(exists (select 1 from reach x_ where x_.organisation = any({organisations})"
-            f" and x_.person = {columns.person} and x_.kind in (1, 2) and x_.until > {_NOW}))"
+            f" and x_.person = {columns.person} and x_.kind in (1, 2) and x_.until > {NOW_US}))"
         )
 
     def holds(self, row: RowFacts) -> bool:
@@ -47,10 +49,12 @@ class InEmergency:
     def sql(self, alias: str, parameters: Parameters, person: PersonColumns | None = None) -> str:
         """Render to a probe of `emergency`."""
         columns = person or _about(alias)
+        if (answered := columns.answer_to(self)) is not None:
+            return answered
         actor = parameters.shared(self, "actor", self.actor, "text")
         return (
             f"(exists (select 1 from emergency e_ where e_.actor = {actor}"
-            f" and e_.person = {columns.person} and e_.until > {_NOW}))"
+            f" and e_.person = {columns.person} and e_.until > {NOW_US}))"
         )
 
     def holds(self, row: RowFacts) -> bool:
@@ -130,9 +134,15 @@ class EveryPerson:
 
     rule: RowRule
 
-    def sql(self, alias: str, parameters: Parameters, person: PersonColumns | None = None) -> str:  # noqa: ARG002 - the protocol's signature
-        """Render to look-ups by key; a holder that is not mapped to a person hides the row."""
-        first = _checked(f"{alias}.holder", self.rule, alias, parameters)
+    def sql(self, alias: str, parameters: Parameters, person: PersonColumns | None = None) -> str:
+        """Render to look-ups by key, or to the columns of the place that was joined by the row's holder.
+
+        A holder that is not mapped to a person hides the row.
+        """
+        if person is not None:
+            first = f"coalesce({self.rule.sql(alias, parameters, person)}, false)"
+        else:
+            first = _checked(f"{alias}.holder", self.rule, alias, parameters)
         return f"({alias}.holder <> 0 and {first} and {_others_checked(self.rule, alias, parameters)})"
 
     def holds(self, row: RowFacts) -> bool:

@@ -38,6 +38,12 @@ class PersonColumns:
 
     person: str
     consent_class: str
+    known: tuple[tuple[object, str], ...] = ()
+    """Nodes that the place answers itself, with the column of the answer."""
+
+    def answer_to(self, node: object) -> str | None:
+        """The column that holds what the node would ask for."""
+        return next((column for known, column in self.known if known == node), None)
 
 
 @dataclass(frozen=True, slots=True)

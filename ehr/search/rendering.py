@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 from ehr.definitions import type_number
+from ehr.filter_forms import Sources, forms_of
 from ehr.keys import TermHasher
-from ehr.row_filter import Parameters, RowFilter
+from ehr.row_filter import EVERYTHING, NOTHING, Parameters, RowFilter, RowRule
 from ehr.search.frequency import UNKNOWN, Frequencies
 
 
@@ -20,6 +22,8 @@ class Condition:
     """True where `sql` names rows by key or holder, so that it selects few whatever its values."""
 
 
+LEAD = "lead"
+"""The alias of the people whose rows are looked through."""
 _FEW_TERMS = 4
 NEVER = Condition(sql="false")
 
@@ -35,6 +39,10 @@ class Rendering:
     """Follow chains row by row, since a chain has too many targets to look them up as terms."""
     frequencies: Frequencies = UNKNOWN
     """Terms that many rows have."""
+    lead: Sources | None = None
+    """The people whose rows the caller sees, where they are few enough to look for matches among their rows alone."""
+    led: bool = False
+    """Whether the matches are looked for among the rows of `lead`."""
     plan_holds: bool = True
     """Whether one plan serves all values of this form: each alias is reached by rare terms or by key."""
     chain_sizes: list[str] = field(default_factory=list)
@@ -54,16 +62,38 @@ class Rendering:
 
     def row(self, alias: str, resource_type: str) -> str:
         """What every row alias must meet: the type, not deleted, and the caller's scope."""
-        visible = self.row_filter.sql(alias, self.parameters)
-        return f"{alias}.type = {type_number(resource_type)} and not {alias}.deleted and {visible}"
+        number = type_number(resource_type)
+        visible = forms_of(self.row_filter).of_type(number).sql(alias, self.parameters)
+        return f"{alias}.type = {number} and not {alias}.deleted and {visible}"
 
     def matching_row(self, alias: str, resource_type: str, conditions: list[Condition]) -> str:
         """The whole predicate of a row; beside a rare term the type is left out (`ehr.search.frequency`)."""
         meets = self.conditions(alias, conditions)
         self.plan_holds = self.plan_holds and self.selects(conditions)
         if any(self._is_rare(condition) for condition in conditions):
-            return f"not {alias}.deleted and {self.row_filter.sql(alias, self.parameters)} and {meets}"
+            return f"not {alias}.deleted and {self._visible_by_term(alias, resource_type)} and {meets}"
         return f"{self.row(alias, resource_type)} and {meets}"
+
+    def _visible_by_term(self, alias: str, resource_type: str) -> str:
+        """The scope where a term has found the row; the type is compared where no plan is made of it."""
+        number = type_number(resource_type)
+        form = forms_of(self.row_filter).of_type(number)
+        if self.row_filter == EVERYTHING or form == NOTHING:
+            return form.sql(alias, self.parameters)
+        mark = EVERYTHING.sql(alias, self.parameters)
+        return f"{mark} and (case when {alias}.type = {number} then {form.sql(alias, self.parameters)} else false end)"
+
+    def led_row(self, alias: str, resource_type: str, conditions: list[Condition], lead: Sources) -> str:
+        """As `matching_row`, where the alias is joined to the people of `lead` under the alias `LEAD`."""
+        number = type_number(resource_type)
+        form = cast("RowRule", forms_of(self.row_filter).of_type(number))
+        visible = form.sql(alias, self.parameters, lead.columns(LEAD))
+        # terms are compared row by row: their index would be read once for each person
+        meets = self.conditions(alias, conditions, compared="({}) is true")
+        return (
+            f"{alias}.holder = {LEAD}.holder and {alias}.type = {number} and not {alias}.deleted"
+            f" and {visible} and {meets}"
+        )
 
     def _is_rare(self, condition: Condition) -> bool:
         return bool(condition.terms) and not condition.negated and self.frequencies.common.isdisjoint(condition.terms)
@@ -79,8 +109,11 @@ class Rendering:
             for condition in conditions
         )
 
-    def conditions(self, alias: str, conditions: Iterable[Condition]) -> str:
-        """Join conditions with and; the single terms become one containment test, so that GIN intersects them."""
+    def conditions(self, alias: str, conditions: Iterable[Condition], compared: str = "{}") -> str:
+        """Join conditions with and; the single terms become one containment test, so that GIN intersects them.
+
+        `compared` is the form in which terms are compared.
+        """
         required: list[int] = []
         parts: list[str] = []
         for condition in conditions:
@@ -91,9 +124,9 @@ class Rendering:
             elif len(condition.terms) == 1:
                 required.append(condition.terms[0])
             elif condition.terms:
-                parts.append(f"{alias}.terms && {self.add(list(condition.terms), 'bigint[]')}")
+                parts.append(compared.format(f"{alias}.terms && {self.add(list(condition.terms), 'bigint[]')}"))
             else:
                 parts.append("false")
         if required:
-            parts.insert(0, f"{alias}.terms @> {self.add(required, 'bigint[]')}")
+            parts.insert(0, compared.format(f"{alias}.terms @> {self.add(required, 'bigint[]')}"))
         return " and ".join(parts) if parts else "true"

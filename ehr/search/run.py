@@ -18,6 +18,7 @@ from ehr.row_filter import Parameters, RowFilter
 from ehr.scopes import ReadScope
 from ehr.search import include, limits, page
 from ehr.search.frequency import term_frequencies
+from ehr.search.leading import leading
 from ehr.search.opening import Opening, must_open
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery
@@ -28,7 +29,7 @@ from ehr.search.statement import (
     count_statement,
     counts_on_page,
     keys_statement,
-    matching,
+    matching_rows,
     page_statement,
 )
 from ehr.search.subset import cut
@@ -72,7 +73,7 @@ class SearchResult:
 def sql(query: SearchQuery, row_filter: RowFilter, parameters: Parameters, hasher: TermHasher) -> str:
     """The statement that selects `key` of all matching rows; for queries that the index answers (`must_open` False)."""
     rendering = Rendering(row_filter, hasher, parameters, walk_chains=True)
-    return f"select r.key from resource r where {matching(rendering, query)}"
+    return matching_rows(rendering, query, "r.key")
 
 
 async def matching_keys(
@@ -183,7 +184,12 @@ class _Request:
         walk: bool = False,
     ) -> _Found:
         frequencies = await term_frequencies(self.store.hasher, self.store.keyed_search_pool)
-        rendering = Rendering(self.scope.row_filter, self.store.hasher, walk_chains=walk, frequencies=frequencies)
+        lead = None
+        if given is None:
+            lead = await leading(self.scope.row_filter, self.query, self.store.keyed_search_pool)
+        rendering = Rendering(
+            self.scope.row_filter, self.store.hasher, walk_chains=walk, frequencies=frequencies, lead=lead
+        )
         if self.query.count_only and given is None:
             text = count_statement(rendering, self.query)
         else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ehr.search import include, limits
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery
-from ehr.search.rendering import Rendering
+from ehr.search.rendering import LEAD, Rendering
 from ehr.search.sort import NEWEST_FIRST, Order, keys_of, never_missing, order_of, unmoved
 from ehr.search.statement_columns import columns_of
 from ehr.search.where import row_condition
@@ -25,9 +25,16 @@ class Given:
     more: bool
 
 
-def matching(rendering: Rendering, query: SearchQuery) -> str:
-    """The predicate of the rows that match (or, with re-check, may match)."""
-    return row_condition(rendering, "r", query.resource_type, query.clauses)
+def matching_rows(rendering: Rendering, query: SearchQuery, columns: str, after: str = "") -> str:
+    """The select of the rows that match (or, with re-check, may match); `columns` and `after` are of the alias r."""
+    meets = row_condition(rendering, "r", query.resource_type, query.clauses)
+    if not rendering.led or rendering.lead is None:
+        return f"select {columns} from resource r where {meets}{after}"
+    # `offset 0`: the rows of one person after the other, whatever the planner believes of their number
+    return (
+        f"select r.* from ({rendering.lead.sql(rendering.parameters)}) as {LEAD}"
+        f" cross join lateral (select {columns} from resource r where {meets}{after} offset 0) as r"
+    )
 
 
 def page_statement(
@@ -88,13 +95,12 @@ def _matches(
             after += f" and {unmoved(rendering, 'r', position)}"
     counting = counts_on_page(query, position)
     limit = max(limits.COUNTED, query.count + 1) if counting else query.count + 1
-    tables.append(
-        f"page as materialized (select f.*, row_number() over () as place from (select r.key, {order.columns()}"
-        f" from resource r where {matching(rendering, query)}{after}"
-        f" order by {order.by_expression('r')} limit {limit}) as f)"
-    )
+    rows = matching_rows(rendering, query, f"r.key, {order.columns()}", after)
+    by = order.by("") if rendering.led else order.by_expression("r")
+    rows = f"{rows} order by {by} limit {limit}"
+    tables.append(f"page as materialized (select f.*, row_number() over () as place from ({rows}) as f)")
     if query.total == "accurate":
-        beyond = f"(select count(*) from resource r where {matching(rendering, query)})"
+        beyond = f"(select count(*) from ({matching_rows(rendering, query, '1')}) as matches)"
         return (
             f"case when (select count(*) from page) < {limits.COUNTED} then null else {beyond} end"
             if counting
@@ -102,14 +108,14 @@ def _matches(
         )
     if counting or query.total == "none" or (position is not None and position.large):
         return "null::bigint"
-    again = matching(rendering, query)
-    counted = f"(select count(*) from (select 1 from resource r where {again} limit {limits.COUNTED}) as counted)"
+    again = matching_rows(rendering, query, "1")
+    counted = f"(select count(*) from ({again} limit {limits.COUNTED}) as counted)"
     return f"(select nullif(found.number, {limits.COUNTED}) from (select {counted} as number) as found)"
 
 
 def count_statement(rendering: Rendering, query: SearchQuery) -> str:
     """The statement of `_summary=count`: the exact number of matches, no rows."""
-    counted = f"counted as (select count(*) as total from resource r where {matching(rendering, query)})"
+    counted = f"counted as (select count(*) as total from ({matching_rows(rendering, query, '1')}) as matches)"
     overflow = _overflow(rendering)
     tables = [*rendering.extra_tables, counted]
     return (
@@ -144,9 +150,7 @@ def candidates_statement(
     more_columns: str = "",
 ) -> str:
     """Rows that may match, with their bodies and sort values, in order, behind a position; chains must be walked."""
-    matching_sql = matching(rendering, query)
     after = f" and {order.after(rendering, 'r', position)}" if position is not None else ""
-    return (
-        f"select {columns_of('r')}, {order.columns()}{more_columns} from resource r where {matching_sql}{after}"
-        f" order by {order.by_expression('r')} limit {limit}"
-    )
+    rows = matching_rows(rendering, query, f"{columns_of('r')}, {order.columns()}{more_columns}", after)
+    by = order.by("") if rendering.led else order.by_expression("r")
+    return f"{rows} order by {by} limit {limit}"

@@ -163,6 +163,7 @@ person = sa.Table(
     sa.Column(
         "under_review", sa.Boolean, nullable=False, server_default=sa.false(), comment="merged, the strictest wins"
     ),
+    sa.Index("person_class", "class", postgresql_where=sa.text("class <> 0")),
 )
 
 holder_person = sa.Table(
@@ -178,6 +179,14 @@ holder_person = sa.Table(
         comment="of the source Patient, 0 until it arrives",
     ),
     sa.Column("patient_id", sa.Text(collation="C"), nullable=False),
+)
+
+kept_holder = sa.Table(
+    "kept_holder",
+    metadata,
+    sa.Column("custodian", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("holder", sa.BigInteger, primary_key=True, autoincrement=False),
+    comment="Of whom each organisation keeps rows, kept by a trigger on `resource`; a pair outlives its last row",
 )
 
 identity_claim = sa.Table(
@@ -211,6 +220,16 @@ pending_label = sa.Table(
     metadata,
     sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False, comment="of a row that has not come yet"),
     sa.Column("labels", sa.BigInteger, nullable=False, comment="what an earlier row that refers to it says of it"),
+)
+
+label_state = sa.Table(
+    "label_state",
+    metadata,
+    sa.Column("only", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("sets", sa.Text, nullable=False, server_default="", comment="by which every stored row is labelled"),
+    sa.Column("wanted", sa.Text, nullable=False, server_default="", comment="by which new rows are labelled"),
+    sa.Column("in_doubt", sa.Boolean, nullable=False, server_default=sa.false(), comment="rows may lack a label"),
+    comment="One row",
 )
 
 attachment = sa.Table(

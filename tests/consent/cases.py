@@ -1,7 +1,7 @@
 """Short forms of consents, requests and rows, and the decision of the package for them on a real PostgreSQL."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -13,9 +13,10 @@ from consent.normalise import BASE_SYSTEM, read_consent
 from consent.policy import preset
 from consent.rules import ClassRules, NormalConsent, class_of
 from ehr.definitions import type_number
+from ehr.filter_forms import FilterForms
 from ehr.keys import TermHasher, organisation_key
 from ehr.person_filter import ClassChoice, EveryPerson, EveryPersonStamped, KeptBy
-from ehr.row_filter import NOTHING, Parameters, RowFacts, RowRule
+from ehr.row_filter import EVERYTHING, NOTHING, AllOf, Parameters, RowFacts, RowRule
 
 ZONE = ZoneInfo("Asia/Shanghai")
 HASHER = TermHasher(b"k" * 32)
@@ -193,15 +194,29 @@ _TABLES = """with resource as (
 ), restamp as (select person from person where {restamped}
 ), reach(organisation, person, source, kind, until) as (
   select o, {person}::bigint, 1::bigint, 1::smallint, 9000000000000000000 from unnest($7::bigint[]) as o
+), kept_holder(custodian, holder) as (select distinct custodian, holder from resource
 ), emergency(actor, person, until) as (
   select e, {person}::bigint, 9000000000000000000 from unnest($8::text[]) as e
 ) """
 
 
+def _led(node: RowRule, type_number: int, parameters: Parameters) -> str:
+    """The keys of visible rows of a type, as searches find them: the filter settled by type, among the people named."""
+    forms = FilterForms(AllOf((EVERYTHING, node)))
+    form, sources = cast("RowRule", forms.of_type(type_number)), forms.sources(type_number)
+    if sources is None:
+        return f"select i.key from resource i where i.type = {type_number} and {form.sql('i', parameters)}"
+    return (
+        f"select i.key from ({sources.sql(parameters)}) as lead cross join lateral (select i.key from resource i"
+        f" where i.holder = lead.holder and i.type = {type_number}"
+        f" and {form.sql('i', parameters, sources.columns('lead'))} offset 0) i"
+    )
+
+
 async def decided_in_sql(
     connection: asyncpg.Connection, rule: RowRule, rows: list[RowFacts], form: str = "narrow"
 ) -> list[bool]:
-    """What PostgreSQL says for each row; `form`: narrow, stamped, restamped."""
+    """What PostgreSQL says for each row; `form`: narrow, stamped, restamped, or led by the people who can be seen."""
     parameters = Parameters()
     for column in (
         list(range(1, len(rows) + 1)),
@@ -215,6 +230,10 @@ async def decided_in_sql(
     ):
         parameters.values.append(column)
     tables = _TABLES.format(holder=HOLDER, person=PERSON, restamped="true" if form == "restamped" else "false")
-    node: Any = EveryPerson(rule) if form == "narrow" else EveryPersonStamped(rule)
-    statement = f"{tables} select {node.sql('r', parameters)} as seen from resource r order by key"
+    node: Any = EveryPersonStamped(rule) if form in ("stamped", "restamped") else EveryPerson(rule)
+    if form == "led":
+        seen = f"r.key in ({' union all '.join(_led(node, number, parameters) for number in {r.type for r in rows})})"
+    else:
+        seen = node.sql("r", parameters)
+    statement = f"{tables} select {seen} as seen from resource r order by key"
     return [found["seen"] for found in await connection.fetch(statement, *parameters.values)]

@@ -1,0 +1,62 @@
+"""Whether a search is led by the people whom its caller sees, or by the rows of the type, newest first.
+
+Led by people, each of them is looked at once; led by rows, each row that the caller does not see is looked at in vain.
+Which is less depends on how many people there are, which is counted now and then and need not be exact: both forms
+give the same rows (decision record 0013).
+"""
+
+import time
+from dataclasses import dataclass
+
+import asyncpg
+
+from ehr.definitions import type_number
+from ehr.filter_forms import Sources, forms_of
+from ehr.row_filter import Parameters, RowFilter
+from ehr.search import limits
+from ehr.search.query import SearchQuery
+
+_AGE_S = 60.0
+_MOST = 50_000
+_MOST_KNOWN = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """How many people the sources name, at most `_MOST`, of how many."""
+
+    at: float
+    named: int
+    people: int
+
+
+_known: dict[Sources, _Counted] = {}
+
+
+async def leading(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool) -> Sources | None:
+    """The people to look for matches among, or None where the rows lead."""
+    sources = forms_of(row_filter).sources(type_number(query.resource_type))
+    if sources is None:
+        return None
+    counted = await _count(sources, pool)
+    if query.count_only or query.total == "accurate":
+        return sources
+    needed = query.count + 1 if query.total == "none" else limits.COUNTED
+    # of `people` rows one in people/named is seen: needed * people / named rows are looked at, or `named` people
+    return sources if counted.named**2 <= needed * counted.people else None
+
+
+async def _count(sources: Sources, pool: asyncpg.Pool) -> _Counted:
+    now = time.monotonic()
+    found = _known.get(sources)
+    if found is None or now - found.at > _AGE_S:
+        parameters = Parameters()
+        row = await pool.fetchrow(
+            f"select (select count(*) from (select 1 from ({sources.sql(parameters)}) s_ limit {_MOST}) n_) as named,"
+            " (select greatest(reltuples, 1000)::bigint from pg_class where oid = 'holder_person'::regclass) as people",
+            *parameters.values,
+        )
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        found = _known[sources] = _Counted(now, row["named"], row["people"])
+    return found
