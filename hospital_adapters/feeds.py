@@ -4,6 +4,7 @@
     organisation: first-hospital    # custodian of every record, prefix of every id
     kind: hl7v2                     # hl7v2, csv or fhir
     timezone: Asia/Shanghai         # of time stamps without a zone
+    port: 2576                      # hl7v2: where this hospital's messages arrive, else KANGLIAN_MLLP_PORT
     code_maps:                      # local codes, by map name
       PID-8: {男: male}
 
@@ -33,6 +34,8 @@ class Feed:
     organisation: str
     kind: Literal["hl7v2", "csv", "fhir"]
     timezone: ZoneInfo = _SHANGHAI
+    port: int | None = None
+    """Where messages of HL7 v2 arrive; None: on the platform's own MLLP port."""
     code_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,6 +59,7 @@ def read_feed(path: Path) -> Feed:
         organisation=str(organisation),
         kind=kind,
         timezone=_timezone(path, settings.get("timezone", "Asia/Shanghai")),
+        port=_port(path, settings.get("port"), kind),
         code_maps=_code_maps(path, settings.get("code_maps", {})),
         settings=settings,
     )
@@ -70,6 +74,30 @@ def read_feeds(folder: Path) -> dict[str, Feed]:
             raise Invalid(f"{path}: feed '{feed.name}' is described by two files")
         feeds[feed.name] = feed
     return feeds
+
+
+def listening(feeds: Mapping[str, Feed], default_port: int) -> dict[int, Feed]:
+    """The HL7 v2 feeds by the port on which their messages arrive; `Invalid` where two would share one."""
+    found: dict[int, Feed] = {}
+    for feed in feeds.values():
+        if feed.kind != "hl7v2":
+            continue
+        port = feed.port or default_port
+        if port in found:
+            raise Invalid(
+                f"the feeds '{found[port].name}' and '{feed.name}' would both listen on port {port}: give one of "
+                "their files a 'port' of its own, since the port says whose messages arrive"
+            )
+        found[port] = feed
+    return found
+
+
+def _port(path: Path, port: object, kind: str) -> int | None:
+    if port is None:
+        return None
+    if kind != "hl7v2" or not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65_535:
+        raise Invalid(f"{path}: 'port' is a TCP port from 1 to 65535, for feeds of kind hl7v2")
+    return port
 
 
 def _timezone(path: Path, name: object) -> ZoneInfo:

@@ -5,8 +5,9 @@ import gc
 import mmap
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from kanglian import wiring
@@ -15,6 +16,10 @@ from kanglian.settings import Settings
 # A Bundle of some hundred resources is a hundred thousand containers that all live until it is written: with Python's
 # thresholds (700, 10, 10) looking through them again and again for cycles took a quarter of the time of writing them.
 _COLLECT_AFTER = (50_000, 10, 20)
+_PRELOADED = (
+    *("uvloop", "uvicorn", "consent", "ehr.store", "hospital_adapters.mllp.door", "hospital_adapters.worker"),
+    *("fhir_api.application", "fhir_api.server"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,8 @@ class Serving:
     settings: Settings
     database_url: str
     http: socket.socket
-    mllp: socket.socket
+    mllp: Mapping[str, socket.socket]
+    """The listening sockets of the HL7 v2 feeds, by feed."""
     readiness: mmap.mmap
     """One byte shared by all processes: 1 once the demo is loaded and every process answers."""
 
@@ -40,17 +46,20 @@ def table(serving: Serving) -> Iterator[tuple[str, Callable[[], None], bool]]:
 
 
 async def prepare(serving: Serving) -> None:
-    """Bring the database to the newest schema and lay out the demo's feeds; called once, before any child."""
+    """Bring the database to the newest schema; called once, before any child."""
     from ehr.store.migration import migrate  # noqa: PLC0415 - in order of need: the ports are taken first
 
     await migrate(serving.database_url)
-    wiring.place_demo_feeds(serving.settings)
+    await wiring.compare_label_sets(serving.database_url)
 
 
 def preload() -> None:
-    """Import what the children need, once, so that a child starts in a moment; nothing here starts a thread."""
-    import hospital_adapters.mllp.door  # noqa: PLC0415 - likewise
-    import hospital_adapters.worker  # noqa: PLC0415, F401 - likewise
+    """Import what the children need, once, so that a child starts in a moment; nothing here starts a thread.
+
+    Left out are the libraries of analytics: they start threads when imported, and a fork would lose those.
+    """
+    for name in _PRELOADED:
+        import_module(name)
     from hospital_adapters.hl7v2.convert import warm_up  # noqa: PLC0415 - the rule tables, compiled once for all
 
     warm_up()
@@ -85,7 +94,7 @@ async def _http(serving: Serving) -> None:
 
 
 async def _feeds(serving: Serving) -> None:
-    """The MLLP listener."""
+    """The MLLP listeners."""
     stop = _stop_event()
     async with wiring.feeds(serving.settings, serving.database_url, serving.mllp):
         await stop.wait()

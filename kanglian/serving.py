@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from kanglian import children
+from kanglian import children, wiring
 from kanglian.embedded import EmbeddedPostgres
 from kanglian.embedded_place import make_data_dir
 from kanglian.ownership import Ownership
@@ -45,19 +45,21 @@ def serve(settings: Settings) -> int:
     postgres: EmbeddedPostgres | None = None
     with contextlib.ExitStack() as leaving:
         leaving.callback(ownership.release)
-        http, mllp = (
-            leaving.enter_context(listen(settings.host, port, setting, patience_s=_PORT_PATIENCE_S))
-            for port, setting in ((settings.port, "KANGLIAN_PORT"), (settings.mllp_port, "KANGLIAN_MLLP_PORT"))
-        )
+        wiring.place_demo_feeds(settings)
+        listening = {
+            port: leaving.enter_context(listen(settings.host, port, setting, patience_s=_PORT_PATIENCE_S))
+            for port, setting in wiring.port_settings(settings).items()
+        }
+        children.preload()  # here, since a database whose platform was killed takes the time to shut down
         if settings.database_url is None:
             postgres = EmbeddedPostgres(settings.data_dir, ballast_mib=settings.ballast_mib, say=news.say)
             leaving.callback(postgres.stop)
             postgres.start()
         database_url = settings.database_url or (postgres.url if postgres else "")
         readiness = mmap.mmap(-1, 1)
-        serving = children.Serving(settings, database_url, http, mllp, readiness)
+        mllp = {feed.name: listening[port] for port, feed in wiring.mllp_ports(settings).items()}
+        serving = children.Serving(settings, database_url, listening[settings.port], mllp, readiness)
         asyncio.run(children.prepare(serving))
-        children.preload()
         gc.freeze()
         news.say(f"database ready, schema current; starting {settings.workers} HTTP workers")
         started = [Child(name, run, once=once) for name, run, once in children.table(serving)]

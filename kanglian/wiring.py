@@ -6,20 +6,22 @@ import logging
 import mmap
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from ehr.errors import Unavailable
+from ehr.errors import Invalid, Unavailable
 from kanglian.settings import Settings
 
 if TYPE_CHECKING:
+    from analytics.answer import Answer
     from analytics.refresh import Refresher
     from analytics.service import AnalyticsService
-    from consent import Consent
+    from consent import Caller, Consent
     from ehr.store import Store
     from fhir_api.services import Services
     from hospital_adapters.feeds import Feed
@@ -61,6 +63,21 @@ async def record(settings: Settings, database_url: str) -> AsyncIterator[Record]
         await store.close()
 
 
+@dataclass(slots=True)
+class AnalyticsOnDemand:
+    """Answers questions; opened with the first one, since its libraries take longer to load than all else."""
+
+    settings: Settings
+    store: "Store"
+    opened: "AnalyticsService | None" = None
+
+    async def answer(self, text: bytes, caller: "Caller", trace: str) -> "Answer":
+        """See `analytics.service.AnalyticsService.answer`."""
+        if self.opened is None:
+            self.opened = await asyncio.to_thread(analytics, self.settings, self.store)
+        return await self.opened.answer(text, caller, trace)
+
+
 def analytics(settings: Settings, store: "Store") -> "AnalyticsService":
     """The service that answers questions over this data directory's files."""
     from analytics.files import AnalyticsFiles  # noqa: PLC0415 - takes long to import, children only
@@ -94,7 +111,7 @@ async def services(settings: Settings, database_url: str, readiness: mmap.mmap) 
             base_url=settings.base_url,
             issuer=issuer,
             oidc_issuer=settings.oidc_issuer,
-            analytics=analytics(settings, opened.store),
+            analytics=AnalyticsOnDemand(settings, opened.store),
             readiness=missing,
             walk=readme_walk() if settings.embedded_default else (),
             link_key=load_index_key(settings.data_dir / "keys" / "link.key"),
@@ -117,9 +134,33 @@ def read_feeds(settings: Settings) -> "dict[str, Feed]":
     return read(settings.feeds_folder) if settings.feeds_folder.is_dir() else {}
 
 
+def _read_feed(settings: Settings, name: str) -> "Feed | None":
+    return read_feeds(settings).get(name)
+
+
+def mllp_ports(settings: Settings) -> "dict[int, Feed]":
+    """Each port of HL7 v2 messages, and the feed whose messages arrive there; Invalid where two want the same."""
+    from hospital_adapters.feeds import listening  # noqa: PLC0415 - in order of need
+
+    found = listening(read_feeds(settings), settings.mllp_port)
+    if settings.port in found:
+        raise Invalid(
+            f"port {settings.port} is that of HTTP (KANGLIAN_PORT) and of the feed '{found[settings.port].name}'"
+        )
+    return found
+
+
+def port_settings(settings: Settings) -> dict[int, str]:
+    """Each port that the platform listens on, and what chooses it."""
+    return {settings.port: "KANGLIAN_PORT"} | {
+        port: f"'port' of the feed {feed.name}" if feed.port else "KANGLIAN_MLLP_PORT"
+        for port, feed in mllp_ports(settings).items()
+    }
+
+
 @asynccontextmanager
-async def feeds(settings: Settings, database_url: str, mllp: socket.socket) -> AsyncIterator[None]:
-    """Listen for HL7 v2 on the shared socket, for the first feed of that kind."""
+async def feeds(settings: Settings, database_url: str, sockets: Mapping[str, socket.socket]) -> AsyncIterator[None]:
+    """Listen for HL7 v2 on the shared sockets, each for the feed of its name."""
     from ehr.store.database import WRITE_SETTINGS, open_pool  # noqa: PLC0415 - children only
     from ehr.store.inbox import Inbox  # noqa: PLC0415 - likewise
     from hospital_adapters.mllp.door import MllpDoor  # noqa: PLC0415 - likewise
@@ -127,23 +168,34 @@ async def feeds(settings: Settings, database_url: str, mllp: socket.socket) -> A
     from hospital_adapters.mllp.pace import Pace  # noqa: PLC0415 - likewise
     from kanglian.ballast import ballast_of  # noqa: PLC0415 - likewise
 
-    feed = next((feed for _, feed in sorted(read_feeds(settings).items()) if feed.kind == "hl7v2"), None)
-    if feed is None:  # the port is ours, and closed to messages that nobody would read
+    async with contextlib.AsyncExitStack() as leaving:
+        pool = await open_pool(database_url, WRITE_SETTINGS, most=3)
+        leaving.push_async_callback(pool.close)
+        inbox = Inbox(pool, ballast_of(settings).has_room)
+        leaving.push_async_callback(inbox.close)
+        described = read_feeds(settings)
+        for name, mllp in sockets.items():
+            door = MllpDoor(inbox, described[name], partial(_read_feed, settings, name))
+            pace = Pace(door, inbox, name)
+            watching = asyncio.create_task(pace.watch())
+            leaving.callback(watching.cancel)
+            listener = Listener(pace)
+            await listener.start_on(mllp)
+            leaving.push_async_callback(listener.stop)
         yield
-        return
-    pool = await open_pool(database_url, WRITE_SETTINGS, most=3)
-    inbox = Inbox(pool, ballast_of(settings).has_room)
-    door = MllpDoor(inbox, feed, lambda: read_feeds(settings).get(feed.name))
-    pace = Pace(door, inbox, feed.name)
-    watching = asyncio.create_task(pace.watch())
-    listener = Listener(pace)
+
+
+async def compare_label_sets(database_url: str) -> None:
+    """Where the label sets changed since the rows were stored, let jobs read them anew, and close in doubt meanwhile."""
+    from consent import relabelling  # noqa: PLC0415 - once, before any child
+    from ehr.store.database import WRITE_SETTINGS, open_pool  # noqa: PLC0415 - likewise
+
+    pool = await open_pool(database_url, WRITE_SETTINGS, most=1)
     try:
-        await listener.start_on(mllp)
-        yield
+        async with pool.acquire() as connection:
+            if await relabelling.begin(connection):
+                _log.warning("the label sets changed: stored rows are read anew, what may lack a label is closed")
     finally:
-        await listener.stop()
-        watching.cancel()
-        await inbox.close()
         await pool.close()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ehr.errors import Invalid
 from kanglian.ballast import ballast_of
 from kanglian.commands.identity import base_url
 from kanglian.embedded_place import home_of
@@ -136,9 +137,15 @@ def _processes(settings: Settings) -> Iterator[Finding]:
 
 def _ports(settings: Settings) -> Iterator[Finding]:
     from kanglian.ports import PortError, listen
+    from kanglian.wiring import port_settings
 
     yield Finding("platform", well=True, words=f"not running on {settings.data_dir} (make run starts it)")
-    for port, name in ((settings.port, "KANGLIAN_PORT"), (settings.mllp_port, "KANGLIAN_MLLP_PORT")):
+    try:
+        ports = {settings.mllp_port: "KANGLIAN_MLLP_PORT"} | port_settings(settings)
+    except Invalid as error:
+        yield Finding("feeds", well=False, words=str(error))
+        return
+    for port, name in ports.items():
         try:
             listen(settings.host, port, name).close()
         except PortError as error:

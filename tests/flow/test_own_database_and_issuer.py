@@ -10,11 +10,13 @@ import asyncpg
 import httpx
 import pytest
 
+from hospital_adapters.feeds import read_feed
+from hospital_adapters.mllp.client import answers_of
 from tests.fhir_api.foreign_issuer import ForeignIssuer
 from tests.flow.messages import Person, adt, result, somebody
-from tests.flow.running import Running, until
+from tests.flow.running import Running, free_port, until
 
-FEED = "feed: first-hospital\norganisation: first-hospital\nkind: hl7v2\n"
+FEED = "feed: {name}\norganisation: {name}\nkind: hl7v2\n"
 CALLERS = {
     "own": {"organisation": "first-hospital", "roles": ["physician"], "scope": "user/*.rs", "purpose_of_use": "TREAT"},
     "other": {"organisation": "county-hospital", "roles": ["nurse"], "scope": "user/*.rs", "purpose_of_use": "TREAT"},
@@ -50,7 +52,9 @@ def own(postgres_url: str) -> Iterator[tuple[Running, Callable[[str], httpx.Clie
         }
         feeds = platform.data_dir / "feeds"
         feeds.mkdir(parents=True)
-        (feeds / "first-hospital.yaml").write_text(FEED)
+        (feeds / "first-hospital.yaml").write_text(FEED.format(name="first-hospital"))
+        second = FEED.format(name="county-hospital") + f"port: {free_port()}\n"
+        (feeds / "county-hospital.yaml").write_text(second)
         clients: list[httpx.Client] = []
 
         def caller(who: str) -> httpx.Client:
@@ -93,6 +97,19 @@ def test_consent_decides_for_tokens_of_another_issuer(
     for who, status in (("own", 200), ("other", 404), ("unknown role", 404)):
         assert caller(who).get(address).status_code == status, who
     assert caller("other").get("Observation", params={"patient": person.patient}).json()["total"] == 0
+
+
+def test_a_second_hospital_has_a_port_of_its_own(own: tuple[Running, Callable[[str], httpx.Client]]) -> None:
+    platform, caller = own
+    found = somebody()
+    port = read_feed(platform.data_dir / "feeds" / "county-hospital.yaml").port
+    (answer,) = answers_of("127.0.0.1", port or 0, [adt(found, "A01")])
+    assert b"MSA|AA|" in answer
+    search = {"identifier": found.record}
+    until(lambda: caller("other").get("Patient", params=search).json()["total"], 10)
+    (entry,) = caller("other").get("Patient", params=search).json()["entry"]
+    assert entry["resource"]["id"].startswith("county-hospital.")
+    assert caller("own").get("Patient", params=search).json()["total"] == 0
 
 
 def test_there_is_neither_demo_nor_demo_account(own: tuple[Running, Callable[[str], httpx.Client]]) -> None:
