@@ -1,7 +1,7 @@
 """The one statement that writes a wave of planned versions: rows, history, index, change log, audit, inbox.
 
 Rows travel as arrays of the tables' own row types, so the statement has a handful of parameters whatever the number
-of rows. All parts of the statement see the rows as they were before it.
+of rows. All parts of the statement see the rows as they were before it. Many new rows go ahead of it by COPY.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import msgspec
 
 from ehr.changes import Change, RowAccess
 from ehr.indexing import IndexEntries
-from ehr.store import schema
+from ehr.store import binary_rows, schema
 from ehr.store.bodies import NEWEST_DICTIONARY, pack_body
 from ehr.store.operations import Settlement
 from ehr.store.planning import Plan
@@ -21,6 +21,8 @@ _RESOURCE_COLUMNS = tuple(column.name for column in schema.resource.columns)
 _HISTORY_COLUMNS = tuple(column.name for column in schema.resource_history.columns)
 _FIXED = ("key", "type", "id")
 _NO_ENTRIES = IndexEntries()
+_MANY_ROWS = 32
+"""From how many new rows on COPY's own round trips cost less than it saves."""
 _LETTER = {"create": "c", "update": "u", "delete": "d"}
 
 
@@ -163,13 +165,18 @@ def _names(columns: tuple[str, ...], prefix: str = "") -> str:
 
 
 _SETTABLE = tuple(name for name in _RESOURCE_COLUMNS if name not in _FIXED)
+_SAID = ("code", "at", "terms")
+"""What decisions read of a row's content: a deletion keeps it, so that it is as hidden as what it deleted."""
+_SET = ", ".join(
+    f"case when n.deleted then r.{name} else n.{name} end" if name in _SAID else f"n.{name}" for name in _SETTABLE
+)
 _PARTS: dict[str, tuple[str, int]] = {
     "inserted": ("inserted as (insert into resource select n.* from unnest({0}::resource[]) n)", 1),
     "changed": (
         (
             f"moved as (insert into resource_history ({_names(_HISTORY_COLUMNS)}) "
             f"select {_names(_HISTORY_COLUMNS, 'r.')} from resource r where r.key = any({{1}}::bigint[])),\n"
-            f"changed as (update resource r set ({_names(_SETTABLE)}) = row({_names(_SETTABLE, 'n.')}) "
+            f"changed as (update resource r set ({_names(_SETTABLE)}) = row({_SET}) "
             "from unnest({0}::resource[]) n where r.key = n.key),\n"
             "no_dates as (delete from index_date where key = any({1}::bigint[])),\n"
             "no_numbers as (delete from index_number where key = any({1}::bigint[])),\n"
@@ -224,7 +231,9 @@ def _columns(rows: list[tuple[object, ...]], count: int) -> list[list[object]]:
 
 
 async def write_wave(connection: asyncpg.Connection, rows: WaveRows) -> None:
-    """Write the wave in one round trip, inside the caller's transaction."""
+    """Write the wave inside the caller's transaction: in one round trip, or with COPY where many rows are new."""
+    if len(rows.inserted) >= _MANY_ROWS:
+        await _copy_new_rows(connection, rows)
     parts: list[str] = []
     values: list[object] = []
     given: dict[str, list[object]] = {
@@ -245,6 +254,17 @@ async def write_wave(connection: asyncpg.Connection, rows: WaveRows) -> None:
             values += part_values
     if parts:
         await connection.fetch(_statement(tuple(parts)), *values)
+
+
+async def _copy_new_rows(connection: asyncpg.Connection, rows: WaveRows) -> None:
+    """Write what only adds rows, and take it out of the wave; index rows of versions that replace others stay."""
+    await binary_rows.copy_resources(connection, sorted(rows.inserted))
+    rows.inserted = []
+    await binary_rows.copy_changes(connection, rows.logged)
+    rows.logged = []
+    if not rows.changed:
+        await binary_rows.copy_dates(connection, rows.dates)
+        rows.dates = []
 
 
 def _audit_values(lines: list[AuditLine]) -> list[object]:
