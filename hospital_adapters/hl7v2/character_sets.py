@@ -60,8 +60,9 @@ def codec_of(declared: str) -> str | None:
 def decode(data: bytes, declared: str) -> tuple[str, str, str | None]:
     """Decode a message: (text, codec used, note or None).
 
-    A byte order mark wins; then the declared set; where that is absent, unknown or does not fit, UTF-8, then GB 18030,
-    then ISO 8859-1, which fits anything. The note says what was wrong; it goes into the loss report.
+    A byte order mark wins; then UTF-8 where another set is declared that fits by chance alone (`_is_utf_8_after_all`);
+    then the declared set; where that is absent, unknown or does not fit, UTF-8, then GB 18030, then ISO 8859-1, which
+    fits anything. The note says what was wrong; it goes into the loss report.
     """
     for mark, codec in _MARKS:
         if data.startswith(mark):
@@ -74,6 +75,8 @@ def decode(data: bytes, declared: str) -> tuple[str, str, str | None]:
         return data.decode("ascii"), codec_of(declared) or "ascii", _unknown(declared)
     wanted = codec_of(declared) if declared else None
     note = _unknown(declared) if declared else "MSH-18 is empty and the message is not ASCII"
+    if wanted is not None and wanted != "utf-8" and _is_utf_8_after_all(data, wanted):
+        return data.decode("utf-8"), "utf-8", f"the message is UTF-8, although MSH-18 says '{declared}'"
     for codec in dict.fromkeys(filter(None, (wanted, "utf-8", "gb18030", "iso8859-1"))):
         try:
             text = data.decode(codec)
@@ -82,6 +85,24 @@ def decode(data: bytes, declared: str) -> tuple[str, str, str | None]:
             continue
         return text, codec, f"{note}; read as {codec}" if note else None
     raise AssertionError  # ISO 8859-1 decodes every byte
+
+
+def _is_utf_8_after_all(data: bytes, declared: str) -> bool:
+    """Whether bytes declared in another set are UTF-8, as far as bytes can tell.
+
+    Text of a single-byte set is UTF-8 by chance almost never. A Chinese character has three bytes in UTF-8 and two in
+    GB 18030 or Big5: a few of theirs may look like characters of two bytes in UTF-8, hardly ever of three.
+    """
+    if declared.startswith(("utf", "iso2022")) or b"\x1b" in data:
+        return False
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    if declared.startswith(("iso8859", "cp125", "latin", "ascii")):
+        return True
+    long = sum(character >= "\u0800" for character in text)
+    return long > sum("\x7f" < character < "\u0800" for character in text)
 
 
 def _unknown(declared: str) -> str | None:

@@ -3,9 +3,10 @@
 import base64
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -180,6 +181,55 @@ def test_no_end_block_is_kept_but_not_accepted(platform: Running) -> None:
         wire.send(b"\x0b" + adt(one, "A04"), framed(adt(one, "A08")))
         assert [code_of(wire.answer())[0] for _ in range(2)] == ["AE", "AA"]
     platform.settled()
+
+
+def test_a_control_id_used_twice_names_two_messages(platform: Running) -> None:
+    one, other = somebody(), somebody()
+    sent = [message("ADT^A04", each.pid(), pv1(each), control="TWICE") for each in (one, other)]
+    assert [code_of(answer) for answer in platform.send(*sent, *sent)] == [("AA", "TWICE")] * 4
+    platform.settled()
+    assert state_of(platform, "TWICE") == ["done", "done"]
+    hospital = platform.client("first-hospital")
+    for each in (one, other):
+        assert hospital.get(f"Patient/{each.patient}/_history").json()["total"] == 1
+
+
+def test_a_lost_answer_is_given_again_to_the_resent_message(platform: Running) -> None:
+    one = somebody()
+    sent = message("ADT^A04", one.pid(), pv1(one), control="LOST-ANSWER")
+    with wired(platform) as wire:
+        wire.send(framed(sent))
+        wire.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, unread
+    until(lambda: state_of(platform, "LOST-ANSWER"), 5)
+    answers = platform.send(sent) + platform.send(sent)
+    assert code_of(answers[0]) == ("AA", "LOST-ANSWER")
+    assert answers[0] == answers[1]
+    platform.settled()
+    assert state_of(platform, "LOST-ANSWER") == ["done"]
+    assert platform.client("first-hospital").get(f"Patient/{one.patient}/_history").json()["total"] == 1
+
+
+def test_a_declared_character_set_that_is_wrong_or_unknown_loses_no_message(platform: Running) -> None:
+    hospital = platform.client("first-hospital")
+    for charset, encoding in (("UNICODE UTF-8", "gb18030"), ("GB 18030-2000", "utf-8"), ("KLINGON", "gb18030")):
+        one = somebody(family="欧阳")
+        header = message("ADT^A04", charset=charset, control=f"{charset}-wrong").decode()
+        sent = header.encode() + "\r".join((one.pid(), pv1(one))).encode(encoding)
+        assert code_of(platform.send(sent)[0])[0] == "AA"
+        platform.settled()
+        name = hospital.get(f"Patient/{one.patient}").json()["name"][0]["family"]
+        assert name == "欧阳"
+
+
+def test_many_connections_at_once_each_get_their_own_answer(platform: Running) -> None:
+    with ExitStack() as open_wires:
+        wires = [open_wires.enter_context(wired(platform)) for _ in range(200)]
+        for number, wire in enumerate(wires):
+            wire.send(framed(message("ADT^A04", somebody().pid(), control=f"MANY-{number}"))[:-2])
+        for wire in wires:
+            wire.send(b"\x1c\r")
+        assert [code_of(wire.answer()) for wire in wires] == [("AA", f"MANY-{number}") for number in range(200)]
+    platform.settled(20)
 
 
 def test_what_is_not_understood_is_refused_with_err_and_listed(platform: Running) -> None:

@@ -151,3 +151,25 @@ def test_a_file_of_several_messages() -> None:
     assert [(m.control_id, m.segments[1].text(3)) for m in messages] == [("1", "7"), ("2", "8")]
     assert [m.notes for m in messages] == [[], []]
     assert messages_in(b"no message") == [b"no message"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "sent", "name"),
+    [
+        ("GB 18030-2000", "utf-8", "欧阳小明"),
+        ("BIG-5", "utf-8", "歐陽"),
+        ("8859/1", "utf-8", "Müller"),
+        ("GB 18030-2000", "gb18030", "欧阳小明"),
+        ("GB 18030-2000", "gb18030", "联通"),  # fits UTF-8 by chance, as characters of two bytes
+        ("8859/1", "iso8859-1", "Müller"),
+    ],
+)
+def test_utf_8_declared_as_something_else_is_read_as_what_it_is(declared: str, sent: str, name: str) -> None:
+    message = read((HEAD + f"||||||{declared}\rPID|1||7||{name}").encode(sent))
+    assert message.segments[1].text(5) == name
+    assert bool(message.notes) == (sent == "utf-8")
+
+
+def test_any_mix_of_line_ends_ends_segments() -> None:
+    message = read((HEAD + "\r\nEVN|A01\nPID|1||7\r\r\nPV1|1|I\n\n\rNTE|1||x\r").encode())
+    assert [segment.name for segment in message.segments] == ["MSH", "EVN", "PID", "PV1", "NTE"]

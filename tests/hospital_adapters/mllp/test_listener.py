@@ -1,6 +1,7 @@
 """The listener over real sockets: order of answers, silence, bounds, and no answer where nothing was taken."""
 
 import asyncio
+import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -58,6 +59,50 @@ async def test_a_byte_at_a_time_is_one_message() -> None:
             writer.write(bytes([byte]))
             await asyncio.sleep(0.01)
         assert await reader.readexactly(8) == b"\x0bMSH|x\x1c\r"
+        writer.close()
+
+
+async def test_a_slow_sender_is_waited_for_and_the_others_are_answered_meanwhile() -> None:
+    message = b"\x0bMSH|" + b"x" * 40 + b"\x1c\r"
+    async with listening(echo, Limits(silence_s=0.2)) as port:
+        slow_reader, slow_writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        loop = asyncio.get_running_loop()
+        waits = []
+        for byte in message:  # the whole takes much longer than the bound of silence between two bytes
+            slow_writer.write(bytes([byte]))
+            began = loop.time()
+            writer.write(b"\x0bA\x1c\r")
+            assert await reader.readexactly(4) == b"\x0bA\x1c\r"
+            waits.append(loop.time() - began)
+            await asyncio.sleep(0.02)
+        assert await slow_reader.readexactly(len(message)) == message
+        assert statistics.median(waits) < 0.1
+        slow_writer.close()
+        writer.close()
+
+
+async def test_a_sender_that_never_ends_is_given_up_however_steadily_it_sends() -> None:
+    async with listening(echo, Limits(silence_s=5, message_s=0.3)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answered = asyncio.ensure_future(reader.read())
+        writer.write(b"\x0bMSH|")
+        for _ in range(400):
+            if answered.done():
+                break
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+        assert (await answered).endswith(b"no-end-block\x1c\r")
+        writer.close()
+
+
+async def test_a_start_inside_a_message_costs_only_the_message_that_it_cuts() -> None:
+    async with listening(echo) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x0bfirst|cut\x0bsecond\x1c\r\x0b\x0bthird\x1c\r")
+        expected = b"\x0bfirst|cutno-end-block\x1c\r\x0bsecond\x1c\r"
+        assert await reader.readexactly(len(expected)) == expected
+        assert (await reader.readuntil(b"third\x1c\r")).count(b"\x1c") <= 2
         writer.close()
 
 
