@@ -186,7 +186,7 @@ async def feeds(settings: Settings, database_url: str, sockets: Mapping[str, soc
 
 
 async def compare_label_sets(database_url: str) -> None:
-    """Where the label sets changed since the rows were stored, let jobs read them anew, and close in doubt meanwhile."""
+    """Where label sets and stored rows differ, let jobs read the rows anew, and close in doubt meanwhile."""
     from consent import relabelling  # noqa: PLC0415 - once, before any child
     from ehr.store.database import WRITE_SETTINGS, open_pool  # noqa: PLC0415 - likewise
 
@@ -200,9 +200,10 @@ async def compare_label_sets(database_url: str) -> None:
 
 
 async def work(settings: Settings, database_url: str, stop: asyncio.Event) -> None:
-    """Run jobs, convert what waits in the inbox, seal the audit, until told to stop."""
+    """Run jobs, convert what waits in the inbox, seal the audit, renew statistics, until told to stop."""
     from ehr.store.audit_seal import keep_sealing  # noqa: PLC0415 - children only
     from ehr.store.jobs import run_jobs  # noqa: PLC0415 - likewise
+    from ehr.store.statistics import keep_statistics  # noqa: PLC0415 - likewise
     from hospital_adapters.worker import ConversionWorker  # noqa: PLC0415 - likewise
 
     async with record(settings, database_url) as opened, asyncio.TaskGroup() as tasks:
@@ -210,6 +211,7 @@ async def work(settings: Settings, database_url: str, stop: asyncio.Event) -> No
         tasks.create_task(run_jobs(database_url, opened.consent.job_handlers(), stop=stop))
         tasks.create_task(worker.run(stop))
         tasks.create_task(keep_sealing(database_url, stop=stop))
+        tasks.create_task(keep_statistics(database_url, stop=stop))
 
 
 def _refresher(settings: Settings, opened: Record) -> "Refresher":
