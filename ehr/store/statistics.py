@@ -55,9 +55,8 @@ class Statistics:
         changed, known = row["changed"], row["known"]
         if changed < max(_CHANGED, _SHARE * known):
             return False
-        return row["written"] == self.written.get(row["relname"]) or changed >= max(
-            10 * _CHANGED, _WHILE_WRITING * known
-        )
+        at_rest: bool = row["written"] == self.written.get(row["relname"])
+        return at_rest or bool(changed >= max(10 * _CHANGED, _WHILE_WRITING * known))
 
 
 async def keep_statistics(url: str, *, every_s: float = 2.0, stop: asyncio.Event | None = None) -> None:
