@@ -4,6 +4,7 @@ A duplicate (same feed, sender, control id and content) is stored once and gets 
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -151,8 +152,8 @@ class Inbox:
         """Take the write pool, and what says whether the disk takes messages."""
         self._pool = pool
         self._has_room = has_room
-        self.taken = 0
-        """New messages that this process has stored."""
+        self.taken: Counter[str] = Counter()
+        """New messages that this process has stored, by feed."""
         self._queue: Coalescer[_Arrival] = Coalescer(self._serve, most=_MOST_BYTES, patience_s=0.05)
 
     async def close(self) -> None:
@@ -185,7 +186,8 @@ class Inbox:
                     duplicate = row["n"] != row["first"]
                     answer = messages[row["first"] - 1].answer
                     answers[row["n"] - 1] = Acceptance(row["inbox"], answer, duplicate=duplicate)
-                    self.taken += not duplicate and messages[row["n"] - 1].state == "waiting"
+                    if not duplicate and messages[row["n"] - 1].state == "waiting":
+                        self.taken[messages[row["n"] - 1].feed] += 1
                 known = [place for place in range(len(messages)) if place not in answers]
                 if known:
                     keys = [[getattr(messages[place], name) for place in known] for name in _KEY]

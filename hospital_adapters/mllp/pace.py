@@ -62,7 +62,7 @@ class Pace:
     async def watch(self) -> None:
         """Look at the backlog four times a second, until cancelled."""
         loop = asyncio.get_running_loop()
-        looked, taken, waiting = loop.time(), self._inbox.taken, 0
+        looked, taken, waiting = loop.time(), self._inbox.taken[self._feed], 0
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
@@ -70,7 +70,7 @@ class Pace:
             except Unavailable:
                 continue  # nothing is taken either
             before = (looked, taken, waiting)
-            looked, taken, waiting = loop.time(), self._inbox.taken, backlog.waiting
+            looked, taken, waiting = loop.time(), self._inbox.taken[self._feed], backlog.waiting
             if waiting and before[2]:  # conversion had work all the time
                 converted = max(0, taken - before[1] - (waiting - before[2])) / (looked - before[0])
                 self._rate_a_s += _WEIGHT * (converted - self._rate_a_s) if self._rate_a_s else converted
