@@ -3,13 +3,15 @@
 import csv
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pandas as pd
 
 from analytics.disclosure import ROUNDING, SMALLEST_CELL, Cell
 from analytics.question import Question
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -51,8 +53,10 @@ class Answer:
             writer.writerow({name: _harmless(value) for name, value in row.items()})
         return text.getvalue()
 
-    def data_frame(self) -> pd.DataFrame:
+    def data_frame(self) -> "pd.DataFrame":
         """The cells as a DataFrame; counts are nullable integers, <NA> where suppressed."""
+        import pandas as pd  # noqa: PLC0415 - takes a second to load, and most answers are no DataFrame
+
         frame = pd.DataFrame(self.rows(), columns=self._columns())
         whole = {name: "Int64" for name in ("count", "numerator") if name in frame}
         return frame.astype({**whole, **({"rate": "Float64"} if "rate" in frame else {})})
