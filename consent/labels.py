@@ -142,10 +142,28 @@ def read_table(text: str) -> LabelTable:
     return LabelTable(exact, anywhere, prefixes, every, tuple(words), spreads)
 
 
+SETS = Path(__file__).parent / "labels.yaml"
+_READING = "reading 1"
+"""Raise it where the code below reads more from a resource than it did: stored rows are then read anew."""
+
+
 @cache
 def table() -> LabelTable:
     """The table of the platform."""
-    return read_table((Path(__file__).parent / "labels.yaml").read_text("utf-8"))
+    return read_table(SETS.read_text("utf-8"))
+
+
+@cache
+def sets_text() -> str:
+    """What the sets say, a line for each code, word and spread, sorted: two texts differ where labels may differ."""
+    data = yaml.safe_load(SETS.read_text("utf-8"))
+    lines = {_READING, *(f"spread {sorted(spread.items())}" for spread in data["spreads"])}
+    for sensitivity, sources in data["sensitivities"].items():
+        for kind in ("codes", "prefixes"):
+            for name, codes in sources.get(kind, {}).items():
+                lines |= {f"{sensitivity} {kind} {s} {code}" for s in data["systems"][name] for code in codes}
+        lines |= {f"{sensitivity} words {word}" for word in sources["words"]}
+    return "\n".join(sorted(lines))
 
 
 @cache

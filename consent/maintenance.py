@@ -1,14 +1,16 @@
-"""Work that follows a decision later: stamping rows with their person's class, spreading labels over the bound."""
+"""Work that follows later: stamping rows with their class, spreading labels over the bound, reading rows anew."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from consent import relabelling
 from consent.filing import RESTAMP_JOB
 from consent.spreading import RELABEL_JOB, raise_referrers
 from ehr.access import classes
 from ehr.access.people import people_with_class
+from ehr.access.relabelling import LABEL_JOB
 from ehr.store.database import database_errors
 from ehr.store.jobs import Handler, Job
 
@@ -43,4 +45,8 @@ def handlers(consent: "Consent") -> Mapping[str, Handler]:
             async with consent.store.searching.acquire() as connection, connection.transaction():
                 await raise_referrers(connection, {key: labels}, consent.store.hasher, fresh={})
 
-    return {RESTAMP_JOB: restamp, RELABEL_JOB: relabel}
+    async def label_anew(job: Job) -> None:
+        with database_errors():
+            await relabelling.label_anew(consent, job)
+
+    return {RESTAMP_JOB: restamp, RELABEL_JOB: relabel, LABEL_JOB: label_anew}

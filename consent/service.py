@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from consent import break_glass, building, explaining, maintenance
+from consent import break_glass, building, explaining, maintenance, relabelling
 from consent.caller import Caller, purpose_of, roles_of
 from consent.coded import IndexTerms
 from consent.counting import refuses_counts
@@ -54,6 +54,8 @@ class State:
 
     epoch: int = -1
     highest_class: int = 0
+    in_doubt: bool = False
+    """The label sets changed, and stored rows are still being read anew."""
     classes: dict[int, ClassRules] = field(default_factory=lambda: {0: NO_CONSENT})
     wholes: dict[str, frozenset[str]] = field(default_factory=dict)
     """Organisation: those of which it is a part, at any remove."""
@@ -86,6 +88,7 @@ class Consent:
         """
         self.policy: Policy = preset(policy)
         self.zone: tzinfo = zone or ZoneInfo("Asia/Shanghai")
+        self.base_url = base_url
         self._projection = AccessProjection(self.policy, self.zone, base_url)
         self._store: Store | None = None
         self._terms: IndexTerms | None = None
@@ -149,7 +152,7 @@ class Consent:
             state.populations_until = now_us() + _POPULATION_LIFE_US
         if (found.epoch, found.highest_class) != (state.epoch, state.highest_class):
             self._scopes.clear()
-        state.epoch, state.highest_class = found.epoch, found.highest_class
+        state.epoch, state.highest_class, state.in_doubt = found.epoch, found.highest_class, found.in_doubt
 
     async def read_scope(
         self,
@@ -270,6 +273,8 @@ class Consent:
         for number, rules in self._state.classes.items():
             if number not in known.decisions:
                 decision = known.evaluator.decide(rules, now)
+                if self._state.in_doubt:
+                    decision = relabelling.doubted(decision)
                 known.decisions[number] = decision
                 known.until = min(known.until, decision.until)
         return known

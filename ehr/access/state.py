@@ -16,19 +16,21 @@ class PolicyState:
     epoch: int
     highest_class: int
     new_classes: tuple[tuple[int, str], ...]
+    in_doubt: bool
+    """Some stored row may lack a label."""
     population: tuple[tuple[int, int], ...]
     """(class, about how many persons)."""
 
 
-_STATE = """select s.epoch, s.highest_class, c.class, c.rules::text as rules
-from policy_state s left join consent_class c on c.class > $1 and c.class <= s.highest_class"""
+_STATE = """select s.epoch, s.highest_class, l.in_doubt, c.class, c.rules::text as rules
+from policy_state s cross join label_state l left join consent_class c on c.class > $1 and c.class <= s.highest_class"""
 
 
 async def read_state(connection: asyncpg.Connection | asyncpg.Pool, known_class: int) -> PolicyState:
     """Epoch, highest class, and the classes above `known_class`, in one snapshot."""
     rows = await connection.fetch(_STATE, known_class)
     classes = tuple((row["class"], row["rules"]) for row in rows if row["class"] is not None)
-    return PolicyState(rows[0]["epoch"], rows[0]["highest_class"], classes, ())
+    return PolicyState(rows[0]["epoch"], rows[0]["highest_class"], classes, rows[0]["in_doubt"], ())
 
 
 async def class_populations(connection: asyncpg.Connection | asyncpg.Pool) -> dict[int, int]:

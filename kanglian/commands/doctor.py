@@ -1,6 +1,7 @@
 """`kanglian doctor`: looks for what keeps the platform from running, and says what to do about it."""
 
 import argparse
+import contextlib
 import os
 import shutil
 import socket
@@ -56,6 +57,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _processes(settings) if running else _ports(settings)
     yield _database(settings, running=running)
     if running:
+        yield from _labels(settings)
         yield _readiness(settings)
 
 
@@ -170,6 +172,20 @@ def _database(settings: Settings, *, running: bool) -> Finding:
             "database", well=False, words=f"PostgreSQL {version // 10_000} is too old, 15 or later is needed"
         )
     return Finding("database", well=True, words=f"PostgreSQL {version // 10_000}.{version % 10_000}")
+
+
+def _labels(settings: Settings) -> Iterator[Finding]:
+    """How far the reading anew is, where the label sets changed (decision record 0014)."""
+    import asyncio
+
+    from ehr.access.relabelling import progress
+
+    url = settings.database_url or str(read_owner(settings.data_dir).get("database_url"))
+    with contextlib.suppress(Exception):  # the finding before has said why the database cannot be asked
+        if found := asyncio.run(progress(url)):
+            walk, hundredths = found
+            words = f"the sets changed: walk {walk}, {hundredths} % of the rows read anew"
+            yield Finding("labels", well=False, words=f"{words}; what may lack a label is closed until it is done")
 
 
 async def _version(url: str) -> int:
