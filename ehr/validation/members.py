@@ -18,6 +18,7 @@ from ehr.validation.primitives import (
     LANGUAGE_TAG,
     PRIMITIVES,
     REFERENCE,
+    SCHEMED,
     Primitive,
     has_json_type,
     json_type_name,
@@ -264,8 +265,8 @@ def _outer_extension_check(inner: TypeChecker) -> ItemCheck:
 def _check_identifier(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
     """An Identifier whose system says that its value is a URI has one (https://hl7.org/fhir/R4/datatypes.html#uri)."""
     value = node.get("value")
-    if node.get("system") == "urn:ietf:rfc:3986" and type(value) is str and not ABSOLUTE_URI.test(value):
-        report_value(value, (place, "value"), ABSOLUTE_URI.wants, "value", is_json_type=True, scope=scope)
+    if node.get("system") == "urn:ietf:rfc:3986" and type(value) is str and not SCHEMED.test(value):
+        report_value(value, (place, "value"), SCHEMED.wants, "value", is_json_type=True, scope=scope)
 
 
 _ADDED_CHECKS: dict[str, ItemCheck] = {"Identifier": _check_identifier, "Attachment": check_attachment}

@@ -51,8 +51,8 @@ def _is_string(value: str) -> bool:
 
 
 def is_urn(value: str) -> bool:
-    """Whether a text is a well formed urn:uuid: (in any case) or urn:oid:."""
-    return value.startswith(("urn:uuid:", "urn:oid:")) and _bare_uri(value) is not None
+    """Whether a text is a URN by UUID or OID; Reference.reference is a string, so these are not looked into."""
+    return value.startswith(("urn:uuid:", "urn:oid:"))
 
 
 def _is_absolute_uri(value: str) -> bool:
@@ -135,6 +135,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "time": Primitive("string", _pattern(_TIME), "a time of day: hh:mm:ss"),
 }
 
+SCHEMED = Primitive("string", lambda value: _scheme(value) is not None, "a URI with its scheme (http:, urn:oid:, ...)")
 ABSOLUTE_URI = Primitive("string", _is_absolute_uri, "an absolute URI (http:, urn:oid:, urn:uuid:, ...)")
 REFERENCE = Primitive("string", _pattern(rf"[^{_CONTROL}{_SPACE}]+"), "a reference without white space")
 # SC-33

@@ -71,7 +71,19 @@ class Scope:
         """Remember the id of an element; report it when another element of the resource has it."""
         if type(element_id) is not str:
             return
-        if element_id in self.element_ids:
+        known = element_id
+        if self.resource.get("resourceType") == "StructureDefinition" and _member(place, "differential"):
+            known = f"differential {element_id}"  # snapshot and differential name the same elements (SC-37)
+        if known in self.element_ids:
             problem = f"The id {element_id[:100]!r} is given to two elements of the resource"
             self.report.add((place, "id"), "structure", problem)
-        self.element_ids.add(element_id)
+        self.element_ids.add(known)
+
+
+def _member(place: Place, name: str) -> bool:
+    """Whether an element stands in the resource's member of this name."""
+    while len(place) > 1:
+        if place[1] == name and len(place[0]) == 1:
+            return True
+        place = place[0]
+    return False

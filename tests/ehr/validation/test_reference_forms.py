@@ -22,6 +22,8 @@ LEGAL = (
     f"urn:uuid:{UUID}",
     f"urn:uuid:{UUID.upper()}",
     "urn:oid:1.2.840.1",
+    "urn:uuid:1",
+    "urn:oid:x.y",
 )
 ILLEGAL = (
     "Location2/1",
@@ -47,9 +49,6 @@ ILLEGAL = (
     "Patient?identifier=a|b",
     "Patient?",
     "Nonsense?identifier=a",
-    "urn:uuid:1",
-    f"urn:uuid:{UUID}0",
-    "urn:oid:x.y",
     "urn:isbn:1",
     f"uuid:{UUID}",
     "http://",

@@ -285,3 +285,56 @@ def test_issues_are_bounded() -> None:
 
 def test_what_is_no_object_is_refused() -> None:
     assert [issue.expression for issue in check([])] == ["Resource.resourceType"]  # type: ignore[arg-type] # on purpose
+
+
+def _definition(**views: list[str]) -> dict[str, Any]:
+    elements = {
+        view: {"element": [{"id": name, "path": name, "min": 0, "max": "1", **_BASE} for name in names]}
+        for view, names in views.items()
+    }
+    return {
+        "resourceType": "StructureDefinition",
+        "url": "http://example.org/StructureDefinition/thing",
+        "name": "Thing",
+        "status": "draft",
+        "kind": "logical",
+        "abstract": False,
+        "type": "http://example.org/StructureDefinition/thing",
+        "baseDefinition": "http://hl7.org/fhir/StructureDefinition/Element",
+        "derivation": "specialization",
+        **elements,
+    }
+
+
+_BASE = {"definition": "x", "base": {"path": "Element", "min": 0, "max": "*"}}
+
+
+def test_snapshot_and_differential_name_the_same_elements() -> None:
+    assert check(_definition(snapshot=["thing", "thing.a"], differential=["thing", "thing.a"])) == []
+    problems = check(_definition(snapshot=["thing"], differential=["thing", "thing.a", "thing.a"]))
+    assert "StructureDefinition.differential.element[2].id" in [issue.expression for issue in problems]
+    problems = check(_definition(snapshot=["thing", "thing.a", "thing.a"]))
+    assert "StructureDefinition.snapshot.element[2].id" in [issue.expression for issue in problems]
+
+
+def test_a_uri_as_identifier_has_a_scheme() -> None:
+    def identified(value: str) -> dict[str, Any]:
+        return {
+            "resourceType": "Basic",
+            "code": {"text": "x"},
+            "identifier": [{"system": "urn:ietf:rfc:3986", "value": value}],
+        }
+
+    assert check(identified("urn:oid:37843577-95fb-4adb-84c0-8837188a7bf3")) == []
+    assert check(identified("no scheme"))
+
+
+def test_an_offset_may_go_with_several_meals() -> None:
+    def timed(*when: str) -> dict[str, Any]:
+        repeat = {"offset": 1, "when": list(when)}
+        order = {"resourceType": "ServiceRequest", "status": "active", "intent": "order", "subject": {"display": "x"}}
+        return order | {"occurrenceTiming": {"repeat": repeat}}
+
+    assert check(timed("ACM", "AC")) == []
+    assert check(timed("ACM", "C"))
+    assert check(timed())
