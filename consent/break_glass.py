@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _PATIENT_PARAMETERS = frozenset({"patient", "subject"})
 LONGEST_REASON = 500
+_DAY_US = 86_400_000_000
+_TOO_MANY = "Too many records were opened by break-glass today; each of them waits for the privacy officer's review."
 
 
 def named_patients(
@@ -62,10 +64,9 @@ async def open_record(store: "Store", policy: Policy, caller: Caller, patient_id
     found, now = await person_of(store.pool, patient_id), now_us()
     if found is not None and await emergencies.is_open(store.pool, caller.subject, found[0], now):
         return True
-    opened_today = await emergencies.openings_since(store.pool, caller.subject, now - 86_400_000_000)
-    if opened_today >= policy.break_glass_openings_a_day:
-        # alike for Patients known and unknown
-        raise TooCostly("Too many records were opened by break-glass today; the privacy officer has been told.")
+    yesterday, at_most = now - _DAY_US, policy.break_glass_openings_a_day
+    if await emergencies.openings_since(store.pool, caller.subject, yesterday) >= at_most:
+        raise TooCostly(_TOO_MANY)  # alike for Patients known and unknown
     if found is None:
         return False
     person = found[0]
@@ -78,7 +79,11 @@ async def open_record(store: "Store", policy: Policy, caller: Caller, patient_id
         opened=now,
         until=now + hours * 3_600_000_000,
         reason=(caller.reason or "")[:LONGEST_REASON],
+        since=yesterday,
+        at_most=at_most,
     )
+    if opened is None:
+        raise TooCostly(_TOO_MANY)
     if opened:
         try:
             await _tell(store, caller, patient_id, hours)

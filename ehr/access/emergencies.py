@@ -11,7 +11,7 @@ returning true"""
 
 
 async def open_emergency(
-    connection: asyncpg.Connection | asyncpg.Pool,
+    pool: asyncpg.Pool,
     *,
     actor: str,
     person: int,
@@ -19,9 +19,18 @@ async def open_emergency(
     opened: int,
     until: int,
     reason: str,
-) -> bool:
-    """Open the record; False where this actor has it open already."""
-    return bool(await connection.fetchval(_OPEN, actor, person, organisation, opened, until, reason))
+    since: int,
+    at_most: int,
+) -> bool | None:
+    """Open the record; False where this actor has it open already, None where he opened `at_most` others `since`.
+
+    An actor's openings take turns, so that a thousand at once are counted like a thousand one after the other.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(hashtextextended('emergency of ' || $1, 0))", actor)
+        if await openings_since(connection, actor, since, but=person) >= at_most:
+            return None
+        return bool(await connection.fetchval(_OPEN, actor, person, organisation, opened, until, reason))
 
 
 async def is_open(connection: asyncpg.Connection | asyncpg.Pool, actor: str, person: int, now_us: int) -> bool:
@@ -38,8 +47,15 @@ async def close_emergency(connection: asyncpg.Connection | asyncpg.Pool, actor: 
     await connection.execute("delete from emergency where actor = $1 and person = $2", actor, person)
 
 
-async def openings_since(connection: asyncpg.Connection | asyncpg.Pool, actor: str, since_us: int) -> int:
-    """How many records the actor opened since then."""
+async def openings_since(
+    connection: asyncpg.Connection | asyncpg.Pool, actor: str, since_us: int, *, but: int | None = None
+) -> int:
+    """How many records the actor opened since then, without that of one person."""
     return int(
-        await connection.fetchval("select count(*) from emergency where actor = $1 and opened > $2", actor, since_us)
+        await connection.fetchval(
+            "select count(*) from emergency where actor = $1 and opened > $2 and person is distinct from $3",
+            actor,
+            since_us,
+            but,
+        )
     )
