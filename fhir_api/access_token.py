@@ -131,6 +131,7 @@ class TokenVerifier:
         """The claims of a token that holds (introspection); Unauthenticated."""
         parsed = parse(token)
         await self._check_parsed(parsed)
+        caller_of(parsed.claims)  # what no door takes is not active
         if self._revocations.holds(_identifiers(parsed.claims)):
             raise Unauthenticated
         return parsed.claims
@@ -169,10 +170,10 @@ class TokenVerifier:
     def _is_for_us(self, claims: Mapping[str, Any]) -> bool:
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
-        client, party = claims.get("client_id"), claims.get("azp")
+        client, party = _text(claims, "client_id"), _text(claims, "azp")
         return (
             self._audience in audiences
-            and claims.get("typ", "Bearer") in {"Bearer", "DPoP"}
+            and claims.get("typ", "Bearer") in ("Bearer", "DPoP")
             and (client is None or party is None or client == party)
             and (self._clients is None or (client or party) in self._clients)
         )

@@ -15,6 +15,8 @@ import httpx
 import pytest
 import uvicorn
 
+from analytics.files import AnalyticsFiles
+from analytics.service import AnalyticsService
 from consent.service import Consent
 from ehr.store import Store, migrate
 from fhir_api.application import create_app
@@ -50,7 +52,7 @@ class Platform:
 
 
 async def _serve(
-    platform: Platform, database_url: str, port: int, started: threading.Event, more: dict[str, Any]
+    platform: Platform, database_url: str, port: int, started: threading.Event, analytics: Path | None
 ) -> None:
     await migrate(database_url)
     consent = Consent(base_url=f"{platform.base_url}/fhir")
@@ -70,7 +72,7 @@ async def _serve(
             base_url=platform.base_url,
             link_key=secret(platform.keys_path, "links"),
             issuer=platform.issuer,
-            **more,
+            analytics=analytics and AnalyticsService(AnalyticsFiles(analytics), store.record),
         )
         server = uvicorn.Server(server_configuration(create_app(services), host="127.0.0.1", port=port))
         loop, ending = asyncio.get_running_loop(), asyncio.Event()
@@ -101,8 +103,10 @@ def _free_port() -> int:
 
 
 @contextmanager
-def serving(database_url: str, keys_path: Path, zone: tzinfo | None = None, **services: Any) -> Iterator[Platform]:
-    """A server over a database, in the zone given; `services` are further members of `Services`."""
+def serving(
+    database_url: str, keys_path: Path, zone: tzinfo | None = None, *, analytics: Path | None = None
+) -> Iterator[Platform]:
+    """A server over a database, in the zone given; `analytics` is the folder of its analytics files, if any."""
     port = _free_port()
     base_url = f"http://127.0.0.1:{port}"
     additions = keys_path / "demo-accounts.json"
@@ -113,7 +117,7 @@ def serving(database_url: str, keys_path: Path, zone: tzinfo | None = None, **se
 
     def run() -> None:
         try:
-            asyncio.run(_serve(running, database_url, port, started, services))
+            asyncio.run(_serve(running, database_url, port, started, analytics))
         except BaseException as error:  # noqa: BLE001 - shown by the fixture
             failures.append(error)
         finally:

@@ -86,8 +86,8 @@ def twins(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         for name in names:
             _database(postgres_url, f'create database "{name}"')
             stack.callback(_database, postgres_url, f'drop database "{name}" with (force)')
-        full = Twin(stack.enter_context(serving(urls[0], _made(keys[0]))))
-        shutil.copytree(keys[0], keys[1])
+        full = Twin(stack.enter_context(serving(urls[0], _made(keys[0]), analytics=keys[0] / "analytics")))
+        shutil.copytree(keys[0], keys[1])  # the same keys: what is hashed lies in the same order
         absent = Twin(stack.enter_context(serving(urls[1], keys[1])))
         fill(full, hidden=True)
         fill(absent, hidden=False)
