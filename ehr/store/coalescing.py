@@ -1,12 +1,14 @@
 """Group commit: concurrent requests share one statement or transaction (DESIGN 4.5).
 
 A batch closes when the last commit returns: no timer holds a request back. When a batch runs longer than the patience,
-the waiting requests go out on a spare lane, so that one slow statement stalls nobody.
+the waiting requests go out on a spare lane, so that one slow statement stalls nobody. Requests for the same row stay in
+their order: those whose rows another lane is writing wait for it, since on a lane of their own they would only wait for
+its locks, time out, and be redone one by one.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Generic, Protocol, TypeVar
 
 from ehr.errors import Unavailable
@@ -20,6 +22,12 @@ class Waiting(Protocol):
 
 
 R = TypeVar("R", bound=Waiting)
+_MOST_PASSED = 256
+"""Requests that a lane steps over in search of some that it may take."""
+
+
+def _no_rows(_: Waiting) -> Collection[int]:
+    return ()
 
 
 class Coalescer(Generic[R]):
@@ -33,9 +41,15 @@ class Coalescer(Generic[R]):
         lanes: int = 2,
         patience_s: float = 0.02,
         longest_queue: int = 20_000,
+        rows: Callable[[R], Collection[int]] = _no_rows,
     ) -> None:
-        """`serve` sets the future of each request it is given; a future left open gets its exception."""
+        """`serve` sets the future of each request it is given; a future left open gets its exception.
+
+        `rows` names what a request locks: no two lanes lock the same.
+        """
         self._serve = serve
+        self._rows = rows
+        self._locked: set[int] = set()
         self._most = most
         self._lanes = lanes
         self._patience_s = patience_s
@@ -82,28 +96,42 @@ class Coalescer(Generic[R]):
 
     def _take(self) -> list[R]:
         batch: list[R] = []
+        passed: list[R] = []
+        held = set(self._locked)
         weight = 0
-        while self._waiting and (not batch or weight + self._waiting[0].weight <= self._most):
-            request = self._waiting.popleft()
-            weight += request.weight
-            batch.append(request)
+        while self._waiting and len(passed) < _MOST_PASSED:
+            request = self._waiting[0]
+            if batch and weight + request.weight > self._most:
+                break
+            self._waiting.popleft()
+            rows = self._rows(request)
+            if held.isdisjoint(rows):
+                weight += request.weight
+                batch.append(request)
+            else:
+                held.update(rows)  # what comes later for the same rows stays behind it
+                passed.append(request)
+        self._waiting.extendleft(reversed(passed))
         return batch
 
     async def _lane(self) -> None:
         try:
             await self._serve_waiting()
         finally:
-            self._open -= 1  # no await since the queue was seen empty: nobody is left behind
+            self._open -= 1  # no await since nothing was there to take: what waits, waits for another lane's rows
 
     async def _serve_waiting(self) -> None:
-        while self._waiting:
-            batch = self._take()
+        while batch := self._take():
+            locked = {row for request in batch for row in self._rows(request)}
+            self._locked |= locked
             try:
                 await self._serve(batch)
             except Exception as error:  # noqa: BLE001 - whatever went wrong belongs to the requests of the batch
                 fail(batch, error)
             else:
                 fail(batch, Unavailable("The record gave no answer."))
+            finally:
+                self._locked -= locked
 
 
 def fail(batch: list[R], error: BaseException) -> None:

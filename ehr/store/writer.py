@@ -66,6 +66,11 @@ class WriteRequest:
         self.refusal = None
 
     @property
+    def keys(self) -> set[int]:
+        """Of the rows that it writes, as far as they are known before the transaction."""
+        return {each.key for each in self.operations} - {0}
+
+    @property
     def is_conditional(self) -> bool:
         """Whether keys are known only inside the transaction."""
         return any(each.operation.condition is not None for each in self.operations)
@@ -108,7 +113,9 @@ class Writer:
         self._projections = projections
         self._people = people
         self._matching_keys = matching_keys
-        self._queue: Coalescer[WriteRequest] = Coalescer(self._serve, most=_MOST_OPERATIONS, patience_s=0.05)
+        self._queue: Coalescer[WriteRequest] = Coalescer(
+            self._serve, most=_MOST_OPERATIONS, patience_s=0.05, rows=lambda request: request.keys
+        )
 
     async def close(self) -> None:
         """Write what waits, then take no more."""
