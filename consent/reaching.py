@@ -166,13 +166,12 @@ def _about(change: Change) -> Iterator[int]:
 
 
 def _touches(change: Change) -> bool:
+    if change.resource_type not in {"Encounter", "ServiceRequest"}:  # whose status need not be a code
+        return type_rules()[change.resource_type].kind == "consent"
     status = (change.resource or {}).get("status")
     ended = change.resource is None or status in _ENDED_AT_ONCE or status == "revoked"
-    if change.resource_type == "Encounter":
-        return change.scope.opens_reach or ended
-    if change.resource_type == "ServiceRequest":
-        return change.scope.opens_referral or ended
-    return type_rules()[change.resource_type].kind == "consent"
+    opens = change.scope.opens_reach if change.resource_type == "Encounter" else change.scope.opens_referral
+    return opens or ended
 
 
 def _rows(change: Change, states: Mapping[int, HolderState], policy: Policy, zone: tzinfo) -> Iterator[Reach]:
