@@ -4,11 +4,14 @@ Required elements are filled by their type, required codes by the first code of 
 that asks for more, which `_MORE` gives.
 """
 
+import copy
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from ehr.definitions import RESOURCE_TYPES, Element, ElementType, codes_of, structure
+from ehr.definitions import RESOURCE_TYPES, Element, ElementType, SearchParameter, codes_of, structure
+from ehr.indexing.plan import Branch, NotPlain, branches_of, indexed_parameters
+from ehr.validation import check
 
 STORED = tuple(name for name in RESOURCE_TYPES if name not in {"AuditEvent", "Parameters"})
 """Every type of which a caller may keep rows, Provenance (which only the server writes) included."""
@@ -55,11 +58,12 @@ VALUES: dict[str, Any] = {
     "Expression": {"language": "text/fhirpath", "expression": "true"},
     "UsageContext": {
         "code": {"system": "http://example.org/codes", "code": "seven"},
-        "valueCodeableConcept": {"text": "Seven words"},
+        "valueCodeableConcept": {"coding": [{"system": "http://example.org/codes", "code": "seven"}]},
     },
     "SampledData": {"origin": {"value": 7}, "period": 1, "dimensions": 1, "data": "0 1"},
     "TriggerDefinition": {"type": "named-event", "name": "seven"},
     "RelatedArtifact": {"type": "citation", "display": "seven"},
+    "ElementDefinition": {"id": "Basic", "path": "Basic", "definition": "Seven words", "min": 0, "max": "*"},
     "ContactDetail": {"name": "seven"},
     "Contributor": {"type": "author", "name": "seven"},
     "Meta": {"tag": [{"code": "seven"}]},
@@ -107,6 +111,8 @@ def sample(element: Element, kind: ElementType) -> Any:  # noqa: PLR0911 - one r
     if kind.code == "Reference":
         target = next((name for name in kind.targets if name not in {"Resource", "AuditEvent"}), "Patient")
         return {"reference": f"{target}/seven"}
+    if element.name == "language" and kind.code == "code":
+        return "zh-CN"
     pairs = _codes(element)
     if pairs and kind.code == "code":
         return pairs[0][1]
@@ -135,6 +141,7 @@ def required(path: str) -> dict[str, Any]:
         name, kind = next(iter(child.names.items()), (child.name, ElementType("Element")))
         value = sample(child, kind)
         found[name] = [value] if child.repeats else value
+    found |= copy.deepcopy(_IN_A_PART.get(path, {}))
     return found or {"extension": [{"url": "http://example.org/seven", "valueBoolean": True}]}
 
 
@@ -147,4 +154,114 @@ def _smallest(resource_type: str) -> dict[str, Any]:
 
 def smallest(resource_type: str) -> dict[str, Any]:
     """A new dictionary with the smallest valid resource of a type."""
-    return dict(_smallest(resource_type))
+    return copy.deepcopy(_smallest(resource_type))
+
+
+class CannotStandError(Exception):
+    """The value has no place beside what is there already."""
+
+
+_BESIDE: dict[str, dict[str, Any]] = {
+    "Appointment.start": {"end": "2019-07-07T07:07:07+08:00"},
+    "Condition.abatement[x]": {
+        "clinicalStatus": {"coding": [{"system": f"{_HL7}/condition-clinical", "code": "resolved"}]}
+    },
+    "MolecularSequence.referenceSeq.chromosome": {"genomeBuild": "GRCh37", "strand": "watson"},
+    "CapabilityStatement.software": {"kind": "capability"},
+    "ConceptMap.group.unmapped.url": {"mode": "other-map"},
+    "ValueSet.expansion.contains.code": {"system": "http://example.org/codes"},
+    "RequestGroup.action.participant": {"resource": {"reference": "Basic/seven"}},
+}
+"""What an invariant wants beside an element."""
+_PERCENT = {"unit": "%", "system": "http://unitsofmeasure.org", "code": "%"}
+_PERCENTAGES = {"low": {"value": 7} | _PERCENT, "high": {"value": 8} | _PERCENT}
+_OWN_VALUES: dict[str, Any] = {"RiskAssessment.prediction.probability[x] Range": _PERCENTAGES}
+_IN_A_PART: dict[str, dict[str, Any]] = {
+    "MessageDefinition.focus": {"max": "*"},
+    "ValueSet.compose.include": {"system": "http://example.org/codes"},
+    "StructureDefinition.snapshot": {"element": [VALUES["ElementDefinition"]]},
+}
+"""What an invariant wants inside of a backbone element."""
+_PARTS = {"BackboneElement", "Element"}
+
+
+def put(resource: dict[str, Any], branch: Branch, *, instead: bool) -> Any:
+    """Put a value at the end of a search parameter's path into a resource; returns it, or what stood there already.
+
+    With `instead` the value takes the place of another choice of type.
+    """
+    path, holder = resource["resourceType"], resource
+    keys = [number for number, step in enumerate(branch.steps) if isinstance(step, str)]
+    value: Any = resource
+    for number in keys:
+        key = branch.steps[number]
+        assert isinstance(key, str)
+        element, kind = _child(path, key)
+        is_last = number == keys[-1]
+        there = holder.get(key)
+        wanted = dict(step for step in branch.steps[number + 1 : number + 2] if isinstance(step, tuple))
+        if there is not None and not element.repeats:
+            value = there
+            if is_last and branch.target is not None and not value["reference"].startswith(branch.target):
+                if not instead:
+                    raise CannotStandError(branch)
+                value["reference"] = f"{branch.target}/seven"
+        elif there is not None and not is_last and not wanted:
+            value = there[-1]
+        else:
+            if instead:
+                for other in element.names:
+                    holder.pop(other, None)
+            value = _value(element, kind, branch, is_last=is_last)
+            value = value | wanted if wanted else value
+            holder[key] = [*(there or []), value] if element.repeats else value
+            holder |= copy.deepcopy(_BESIDE.get(element.path, {}))
+            instead = instead or not is_last
+        path = element.content_reference or (element.path if kind.code in _PARTS else kind.code)
+        holder = value
+    return value
+
+
+def _child(path: str, key: str) -> tuple[Element, ElementType]:
+    for element in structure(path.partition(".")[0]).children(path):
+        if key in element.names:
+            return element, element.names[key]
+        if element.content_reference and element.name == key:
+            return element, ElementType("BackboneElement")
+    raise KeyError(f"{path} {key}")
+
+
+def _value(element: Element, kind: ElementType, branch: Branch, *, is_last: bool) -> Any:
+    value = copy.deepcopy(_OWN_VALUES.get(f"{element.path} {kind.code}") or sample(element, kind))
+    if not is_last:
+        value.pop("extension", None)
+    elif kind.code == "Reference" and branch.target is not None:
+        value = {"reference": f"{branch.target}/seven"}
+    return value
+
+
+def with_values(resource_type: str) -> list[tuple[dict[str, Any], list[tuple[SearchParameter, str, Any]]]]:
+    """Valid resources which together hold a value for each path of each simple search parameter of a type.
+
+    With each resource come the parameters, the types of the values and the values that were put into it.
+    """
+    made: list[tuple[dict[str, Any], list[tuple[SearchParameter, str, Any]]]] = []
+    for parameter in indexed_parameters(resource_type):
+        try:
+            branches = branches_of(resource_type, parameter.expression or "")
+        except NotPlain:
+            continue
+        for branch in branches:
+            for place, (resource, held) in enumerate([*made, (smallest(resource_type), [])]):
+                trial = copy.deepcopy(resource)
+                try:
+                    value = put(trial, branch, instead=not held)
+                except CannotStandError:
+                    continue
+                if check(trial) == []:
+                    entry = (trial, [*held, (parameter, branch.type_name, value)])
+                    made[place : place + 1] = [entry]
+                    break
+            else:
+                raise CannotStandError(f"{resource_type}.{parameter.code} {branch} {check(trial)}")
+    return made
