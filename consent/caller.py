@@ -41,6 +41,8 @@ class Role:
     """personal, directory, consent, review, all."""
     may_break_glass: bool = False
     needs_organisation: bool = False
+    is_machine: bool = False
+    """Holds scopes of level `system`; people hold `user` and `patient`."""
 
 
 _CLINICAL = frozenset({"TREAT", "ETREAT", "BTG", "CAREMGT", "COC", "HQUALIMP", "PATSFTY", "HPAYMT", "HOPERAT"})
@@ -94,8 +96,16 @@ ROLES: dict[str, Role] = {
             frozenset({"directory", "kept"}),
             writes=frozenset({"personal", "directory", "consent"}),
             needs_organisation=True,
+            is_machine=True,
         ),
-        Role("loader", "HSYSADMIN", frozenset({"HSYSADMIN"}), frozenset({"all"}), writes=frozenset({"all"})),
+        Role(
+            "loader",
+            "HSYSADMIN",
+            frozenset({"HSYSADMIN"}),
+            frozenset({"all"}),
+            writes=frozenset({"all"}),
+            is_machine=True,
+        ),
     )
 }
 ALIASES = {

@@ -22,7 +22,7 @@ from consent.filing import reclassify
 from consent.policy import Policy, preset
 from consent.projection import AccessProjection
 from consent.rules import NO_CONSENT, ClassRules, decode_class
-from consent.smart import allowed_types, read_grants
+from consent.smart import allowed_types, grants_of
 from ehr.access.classes import mark_reviewed
 from ehr.access.people import OnePerson, one_person
 from ehr.access.state import (
@@ -175,7 +175,7 @@ class Consent:
         Raises:
             Forbidden: the token's scopes allow no such request, or break-glass is misused.
         """
-        grants = read_grants(caller.scopes)
+        grants = grants_of(caller)
         asked = frozenset(types) if types is not None else None
         if not grants or (asked and not allowed_types(grants, interaction, asked)):
             raise Forbidden("The token's scopes do not allow this request.")
@@ -225,7 +225,7 @@ class Consent:
             policy=self.policy,
             decisions=evaluated.decisions,
             until_us=evaluated.until,
-            grants=read_grants(caller.scopes),
+            grants=grants_of(caller),
             interaction=interaction,
             hasher=self.store.hasher,
         )
@@ -279,15 +279,25 @@ class Consent:
                 known.until = min(known.until, decision.until)
         return known
 
-    async def write_scope(self, caller: Caller, *, custodian: str | None = None) -> WriteScope:
+    async def write_scope(
+        self, caller: Caller, *, custodian: str | None = None, even_nothing: bool = False
+    ) -> WriteScope:
         """What the caller may write now; Forbidden where neither role nor scopes let it write anything.
 
-        `custodian` stands for `import --custodian`: only `loader` may say whose rows it writes.
+        Args:
+            caller: claims of a checked token.
+            custodian: stands for `import --custodian`: only `loader` may say whose rows it writes.
+            even_nothing: give a scope that writes nothing rather than Forbidden: a batch is refused entry by entry.
         """
-        grants = read_grants(caller.scopes)
+        grants = grants_of(caller)
         read = await self._matched_by_writes(caller)
         holders = await building.own_holders(self.store.pool, caller.patient)
-        return building.write_scope(caller, grants, read, holders, custodian)
+        try:
+            return building.write_scope(caller, grants, read, holders, custodian)
+        except Forbidden:
+            if not even_nothing:
+                raise
+            return WriteScope(caller.subject, caller.organisation or "platform", frozenset(), read=read)
 
     async def _matched_by_writes(self, caller: Caller) -> ReadScope:
         """What the caller sees whatever its scopes: the rows that its conditions may match."""

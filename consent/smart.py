@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl
 
+from consent.caller import Caller, roles_of
 from ehr.definitions import is_resource_type, search_parameters, type_number
 from ehr.keys import TermHasher
 from ehr.row_filter import EVERYTHING, NOTHING, RowRule, TermsOverlap, TypeIn, all_of, any_of
@@ -50,6 +51,12 @@ def read_grants(scopes: Sequence[str]) -> tuple[Grant, ...]:
         level: Level = found.group(1)  # type: ignore[assignment]  # the pattern admits these three only
         grants.append(Grant(level, resource_type, letters, narrowing))
     return tuple(grants)
+
+
+def grants_of(caller: Caller) -> tuple[Grant, ...]:
+    """The resource scopes that a caller's token holds for him: level `system` is for machines alone."""
+    is_machine = any(role.is_machine for role in roles_of(caller))
+    return tuple(grant for grant in read_grants(caller.scopes) if grant.level != "system" or is_machine)
 
 
 def letter_of(interaction: str) -> str:

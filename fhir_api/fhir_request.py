@@ -113,8 +113,8 @@ class FhirRequest:
         return scope
 
     async def write_scope(self) -> WriteScope:
-        """Decide what the caller may write now; Forbidden likewise."""
-        scope = await self.services.consent.write_scope(self.session.caller)
+        """Decide what the caller may write now; Forbidden likewise, but a batch is refused entry by entry."""
+        scope = await self.services.consent.write_scope(self.session.caller, even_nothing=self.interaction == "batch")
         if scope.read is not None:
             self.decision = scope.read.decision
         return scope

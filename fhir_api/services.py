@@ -29,8 +29,8 @@ class Decisions(Protocol):
     async def refresh(self) -> None:
         """Read policies and classes anew, after a statement said that they changed."""
 
-    async def write_scope(self, caller: Caller) -> WriteScope:
-        """What the caller may write now; raises Forbidden likewise."""
+    async def write_scope(self, caller: Caller, *, even_nothing: bool = False) -> WriteScope:
+        """What the caller may write now; raises Forbidden likewise, unless a scope `even_nothing` will do."""
 
 
 class PopulationAnswer(Protocol):

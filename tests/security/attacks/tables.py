@@ -41,13 +41,13 @@ def table(name: str) -> dict[str, Any]:
 
 def cases(*groups: int) -> list[Case]:
     """The cases of some groups, in the order of the files."""
-    found = [case for path in sorted(CASES.glob("*.yaml")) for case in _read(path.name) if case.group in groups]
+    documents = [table(path.name) for path in sorted(CASES.glob("*.yaml"))]
+    found = [case for document in documents if document["group"] in groups for case in _read(document)]
     assert {case.group for case in found} == set(groups)
     return found
 
 
-def _read(name: str) -> Iterator[Case]:
-    document = table(name)
+def _read(document: dict[str, Any]) -> Iterator[Case]:
     for entry in document["cases"]:
         member = document.get("default", {}) | entry
         callers, ask = member.pop("as"), member.pop("ask")

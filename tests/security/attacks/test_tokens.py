@@ -58,7 +58,7 @@ class Door:
 def trap() -> Iterator[tuple[str, socket.socket]]:
     """An address at which a server that fetches what a token names would be caught."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.setblocking(False)
+        listening.settimeout(0)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/jwks", listening
 
 
@@ -108,19 +108,23 @@ def doors(twins: Twins) -> list[Door]:
 
         return send
 
+    def asked_about(token: str) -> httpx.Response:
+        return client.post("/auth/introspect", headers={"authorization": asker}, data={"token": token})
+
     fhir, question = {"content-type": "application/fhir+json"}, {"content-type": "application/json"}
+    basic, batch = b'{"resourceType":"Basic","code":{"text":"x"}}', b'{"resourceType":"Bundle","type":"batch"}'
     return [
         Door("read", "access", bearing("GET", "/fhir/Patient/county-hospital.a")),
         Door("search", "access", bearing("GET", "/fhir/Patient")),
-        Door("create", "access", bearing("POST", "/fhir/Basic", headers=fhir, content=b'{"resourceType":"Basic","code":{"text":"x"}}')),
-        Door("bundle", "access", bearing("POST", "/fhir", headers=fhir, content=b'{"resourceType":"Bundle","type":"batch"}')),
+        Door("create", "access", bearing("POST", "/fhir/Basic", headers=fhir, content=basic)),
+        Door("bundle", "access", bearing("POST", "/fhir", headers=fhir, content=batch)),
         Door("analytics", "access", bearing("POST", "/analytics/queries", headers=question, content=b"{}")),
         Door("introspection by", "access", bearing("POST", "/auth/introspect", headers=FORM, content=b"token=x")),
-        Door("introspection of", "access", lambda token: client.post("/auth/introspect", headers={"authorization": asker}, data={"token": token}), status=200),
+        Door("introspection of", "access", asked_about, status=200),
         Door("token", "assertion", asserting("/auth/token", grant_type="client_credentials")),
         Door("introspection", "assertion", asserting("/auth/introspect", token="x")),
         Door("revocation", "assertion", asserting("/auth/revoke", token="x")),
-    ]  # fmt: skip
+    ]
 
 
 def _changed(members: dict[str, Any], changes: dict[str, Any], marks: dict[str, str]) -> dict[str, Any]:

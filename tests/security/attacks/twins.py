@@ -12,6 +12,7 @@ from urllib.parse import unquote, unquote_plus
 import httpx
 import yaml
 
+from fhir_api.issuer.accounts import Account, Client
 from fhir_api.issuer.issuer import Grant
 from fhir_api.issuer.scopes import default_scopes
 from tests.fhir_api.conftest import Platform
@@ -23,6 +24,10 @@ LONGEST_WALK = 12
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r'"(lastUpdated|lastModified)":"[^"]*"')
 _PAGE = re.compile(r"_page=[A-Za-z0-9_-]+")
+_WHO = re.compile(
+    r"(?:resident (?P<resident>\S+)|(?P<name>[a-z.-]+))(?: @(?P<patient>\S+))?(?: !(?P<purpose>\w+))?"
+    r"(?: because (?P<reason>[^\[]*))?(?: ?\[(?P<scopes>.*)\])?"
+)
 _VARYING = frozenset({"date", "x-request-id", "content-length"})
 _WORDS = re.compile(r"[\w.\-]*canary[\w.\-]*", re.IGNORECASE)
 
@@ -79,26 +84,34 @@ class Twin:
         self._clients: dict[str, httpx.Client] = {}
 
     def client(self, who: str) -> httpx.Client:
-        """HTTP as somebody: an account, a machine client, "resident <Patient id>", or "<account> [<scopes>]"."""
+        """HTTP as somebody: an account or machine client, or "resident <Patient id>".
+
+        Further words change the token: "@<Patient id>" puts a patient into context, "!<purpose>" asks for a purpose of
+        use, "because <reason>" gives its reason, "[<scopes>]" replaces the scopes.
+        """
         if who not in self._clients:
-            self._clients[who] = self._made(who)
+            found = _WHO.fullmatch(who)
+            assert found is not None, who
+            self._clients[who] = self.platform.anonymous()
+            self._clients[who].headers["authorization"] = f"Bearer {self._token(found.groupdict())}"
         return self._clients[who]
 
-    def _made(self, who: str) -> httpx.Client:
-        issuer = self.platform.issuer
-        name, _, scopes = who.removesuffix("]").partition(" [")
-        if name.startswith("resident "):
-            patient = name.removeprefix("resident ")
-            account = replace(issuer.account("zhang.wei"), subject=f"resident-{patient}", patient=patient)
-        elif name in issuer.directory.clients:
-            return self.platform.client(client=name)
+    def _token(self, words: dict[str, str | None]) -> str:
+        issuer, name = self.platform.issuer, words["name"] or ""
+        holder: Account | Client
+        if name in issuer.directory.clients:
+            holder = issuer.client(name)
+        elif words["resident"]:
+            patient = words["patient"] = words["resident"]
+            holder = replace(issuer.account("zhang.wei"), subject=f"resident-{patient}", patient=patient)
         else:
-            account = issuer.account(name)
-        given = tuple(scopes.split()) if scopes else default_scopes(account)
-        found = self.platform.anonymous()
-        token = issuer.access_token(Grant(account, "kanglian", given, account.purpose_of_use))
-        found.headers["authorization"] = f"Bearer {token}"
-        return found
+            holder = issuer.account(name)
+        scopes = tuple(words["scopes"].split()) if words["scopes"] is not None else default_scopes(holder)
+        if isinstance(holder, Account) and words["patient"]:
+            holder = replace(holder, patient=words["patient"])
+        client = holder.client_id if isinstance(holder, Client) else "kanglian"
+        purpose = words["purpose"] or holder.purpose_of_use
+        return issuer.access_token(Grant(holder, client, scopes, purpose, words["reason"]))
 
     def answers(self, who: str, asks: Sequence[Ask], *, walk: int = LONGEST_WALK) -> list[httpx.Response]:
         """The answers to requests, each followed along its `next` links so many times at most."""
