@@ -83,6 +83,8 @@ def _read(reading: _Reading, name: str, value: str) -> None:
         raise BadSearch("A parameter holds a character that is not text")
     if not value:
         raise BadSearch(f"{name[:100]}: no value")
+    if name.endswith(":") or ":." in name:
+        raise BadSearch(f"Unknown modifier: {name[:100]} (none is named)")
     if reading.shape.take(reading.resource_type, name, value):
         return
     if name.startswith("_has:"):
