@@ -6,7 +6,8 @@ walking the rows of the type from the newest is quicker.
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 import asyncpg
@@ -19,12 +20,17 @@ FREQUENT_ROWS = 3000
 """Rows from which a term is too frequent for a plan that knows no values: it would fetch and sort them all."""
 _AGE_S = 30.0
 _AGE_WITHOUT_S = 5.0
-_QUERY = (
-    "select e.term, e.frequency from pg_stats s cross join lateral unnest(s.most_common_elems::text::bigint[],"
-    " s.most_common_elem_freqs) as e(term, frequency) where s.schemaname = any(current_schemas(false))"
-    " and s.tablename = 'resource' and s.attname = 'terms' and e.frequency >= least($1, $2 / greatest(1,"
-    " (select c.reltuples from pg_class c where c.oid = 'resource'::regclass)))"
-)
+_QUERY = """with size as (select greatest(c.reltuples, 1) as rows from pg_class c where c.oid = 'resource'::regclass)
+select false as of_type, e.value, e.share, size.rows
+from size cross join pg_stats s cross join lateral unnest(s.most_common_elems::text::bigint[], s.most_common_elem_freqs)
+  as e(value, share)
+where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'terms'
+  and e.share >= least($1, $2 / size.rows)
+union all
+select true, e.value, e.share, size.rows
+from size cross join pg_stats s cross join lateral unnest(s.most_common_vals::text::bigint[], s.most_common_freqs)
+  as e(value, share)
+where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'type'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,10 @@ class Frequencies:
 
     common: frozenset[int] = frozenset()
     frequent: frozenset[int] = frozenset()
+    rows_of_term: Mapping[int, float] = field(default_factory=dict)
+    """About how many rows have a frequent term."""
+    rows_of_type: Mapping[int, float] = field(default_factory=dict)
+    """About how many rows are of a type."""
     known: bool = False
 
 
@@ -46,7 +56,16 @@ async def term_frequencies(hasher: TermHasher, pool: asyncpg.Pool) -> Frequencie
     found = _known.get(hasher)
     if found is None or now - found[0] > (_AGE_S if found[1].known else _AGE_WITHOUT_S):
         rows = await pool.fetch(_QUERY, COMMON, float(FREQUENT_ROWS))
-        common = frozenset(row["term"] for row in rows if row["frequency"] >= COMMON)
-        frequent = frozenset(row["term"] for row in rows)
-        found = _known[hasher] = (now, Frequencies(common, frequent, bool(rows)))
+        of_terms = {row["value"]: row["share"] for row in rows if not row["of_type"]}
+        size = rows[0]["rows"] if rows else 0
+        found = _known[hasher] = (
+            now,
+            Frequencies(
+                frozenset(term for term, share in of_terms.items() if share >= COMMON),
+                frozenset(of_terms),
+                {term: share * size for term, share in of_terms.items()},
+                {row["value"]: row["share"] * size for row in rows if row["of_type"]},
+                bool(of_terms),
+            ),
+        )
     return found[1]

@@ -8,6 +8,7 @@ from ehr.definitions import type_number
 from ehr.filter_forms import Sources, forms_of
 from ehr.keys import TermHasher
 from ehr.row_filter import EVERYTHING, NOTHING, Parameters, RowFilter, RowRule
+from ehr.search import limits
 from ehr.search.frequency import UNKNOWN, Frequencies
 
 
@@ -25,6 +26,9 @@ class Condition:
 LEAD = "lead"
 """The alias of the people whose rows are looked through."""
 _FEW_TERMS = 4
+_FAR_BEYOND = 2
+_ROW_BY_ROW = "({}) is true"
+"""How terms are compared where their index is not to be used."""
 NEVER = Condition(sql="false")
 
 
@@ -43,6 +47,10 @@ class Rendering:
     """The people whose rows the caller sees, where they are few enough to look for matches among their rows alone."""
     led: bool = False
     """Whether the matches are looked for among the rows of `lead`."""
+    newest_first: bool = False
+    """Whether the matches of the alias `r` are asked for newest first, some of them."""
+    beyond_count: bool = False
+    """Whether statistics say that there are far more matches than are counted on a first page."""
     plan_holds: bool = True
     """Whether one plan serves all values of this form: each alias is reached by rare terms or by key."""
     chain_sizes: list[str] = field(default_factory=list)
@@ -88,12 +96,31 @@ class Rendering:
         number = type_number(resource_type)
         form = cast("RowRule", forms_of(self.row_filter).of_type(number))
         visible = form.sql(alias, self.parameters, lead.columns(LEAD))
-        # terms are compared row by row: their index would be read once for each person
-        meets = self.conditions(alias, conditions, compared="({}) is true")
+        # the index of terms would be read once for each person
+        meets = self.conditions(alias, conditions, compared=_ROW_BY_ROW)
         return (
             f"{alias}.holder = {LEAD}.holder and {alias}.type = {number} and not {alias}.deleted"
             f" and {visible} and {meets}"
         )
+
+    def walks(self, conditions: list[Condition]) -> bool:
+        """Whether so many rows of the type match that the first ones are found by walking it from the newest."""
+        if not self.newest_first or not self.frequencies.known or len(conditions) > 1:
+            return False
+        return all(
+            condition.sql is None and not condition.negated and not self.frequencies.common.isdisjoint(condition.terms)
+            for condition in conditions
+        )
+
+    def walked_row(self, alias: str, resource_type: str, conditions: list[Condition]) -> str:
+        """As `matching_row`, for rows met newest first: terms are compared row by row, and one plan serves all."""
+        number = type_number(resource_type)
+        rows = self.frequencies.rows_of_type.get(number, 0.0)
+        for condition in conditions:
+            rows = max(self.frequencies.rows_of_term.get(term, 0.0) for term in condition.terms)
+        sees_all = forms_of(self.row_filter).of_type(number) == EVERYTHING
+        self.beyond_count = sees_all and rows > _FAR_BEYOND * limits.COUNTED
+        return f"{self.row(alias, resource_type)} and {self.conditions(alias, conditions, compared=_ROW_BY_ROW)}"
 
     def _is_rare(self, condition: Condition) -> bool:
         return bool(condition.terms) and not condition.negated and self.frequencies.common.isdisjoint(condition.terms)

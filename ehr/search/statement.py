@@ -79,9 +79,9 @@ def page_statement(
     )
 
 
-def counts_on_page(query: SearchQuery, position: Position | None) -> bool:
-    """Whether the first page reads on to `limits.COUNTED` matches, so that fewer matches are counted on the way."""
-    return position is None and query.total != "none"
+def counts_on_page(rendering: Rendering, query: SearchQuery, position: Position | None) -> bool:
+    """Whether the first page read on to `limits.COUNTED` matches, so that fewer matches were counted on the way."""
+    return position is None and query.total != "none" and not rendering.beyond_count
 
 
 def _matches(
@@ -93,9 +93,12 @@ def _matches(
         after = f" and {order.after(rendering, 'r', position)}"
         if keys_of(query) != _SAFE_ORDER:
             after += f" and {unmoved(rendering, 'r', position)}"
-    counting = counts_on_page(query, position)
-    limit = max(limits.COUNTED, query.count + 1) if counting else query.count + 1
+    rendering.newest_first = keys_of(query) == _SAFE_ORDER and query.total != "accurate"
     rows = matching_rows(rendering, query, f"r.key, {order.columns()}", after)
+    rendering.newest_first = False
+    first = position is None and query.total != "none"
+    counting = first and not rendering.beyond_count
+    limit = max(limits.COUNTED, query.count + 1) if counting else query.count + 1
     by = order.by("") if rendering.led else order.by_expression("r")
     rows = f"{rows} order by {by} limit {limit}"
     tables.append(f"page as materialized (select f.*, row_number() over () as place from ({rows}) as f)")
@@ -106,7 +109,7 @@ def _matches(
             if counting
             else beyond
         )
-    if counting or query.total == "none" or (position is not None and position.large):
+    if first or query.total == "none" or (position is not None and position.large):
         return "null::bigint"
     again = matching_rows(rendering, query, "1")
     counted = f"(select count(*) from ({again} limit {limits.COUNTED}) as counted)"
