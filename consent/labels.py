@@ -180,6 +180,8 @@ class Reading:
     references: list[str]
     inside: list[tuple[str, str]]
     """(type, id or "") of contained resources and Bundle entries."""
+    urls: list[str]
+    """Values of members named url: those of attachments among them."""
 
 
 _TEXT_KEYS = frozenset({"text", "display", "title"})
@@ -196,40 +198,40 @@ def _text_mask(text: str) -> int:
     return table().of_text(text)
 
 
-def _read_value(node: dict[str, Any], name: str, value: str, found: Reading) -> None:
-    if name == "reference":
-        found.references.append(value)
-    elif name == "code":
+def _mask_of(node: Mapping[str, Any], name: str, value: str) -> int:
+    """What a code or a text of `node` says."""
+    if name == "code":
         system = node.get("system")
-        found.labels |= _coding_mask(system if isinstance(system, str) else "", value)
-    elif name in _TEXT_KEYS:
-        found.labels |= _text_mask(value) if len(value) < 256 else table().of_text(value)
-    elif name == "resourceType":
-        identity = node.get("id")
-        found.inside.append((value, identity if isinstance(identity, str) else ""))
-
-
-_READ = frozenset({"reference", "code", "resourceType", *_TEXT_KEYS})
+        return _coding_mask(system if type(system) is str else "", value)
+    return _text_mask(value) if len(value) < 256 else table().of_text(value)
 
 
 def read_resource(resource: Mapping[str, Any]) -> Reading:
     """Walk the resource once, contained resources and Bundle entries included."""
-    found = Reading(0, [], [])
+    found = Reading(0, [], [], [])
+    labels = 0
     pending: list[Any] = [resource]
     while pending:
         node = pending.pop()
-        if type(node) is list:
-            pending.extend(item for item in node if type(item) is dict or type(item) is list)
-            continue
         for name, value in node.items():
-            if type(value) is str:
-                if name in _READ:
-                    _read_value(node, name, value, found)
-            elif type(value) is dict or type(value) is list:
+            kind = type(value)
+            if kind is str:
+                if name == "reference":
+                    found.references.append(value)
+                elif name == "code" or name in _TEXT_KEYS:
+                    labels |= _mask_of(node, name, value)
+                elif name == "url":
+                    found.urls.append(value)
+                elif name == "resourceType":
+                    identity = node.get("id")
+                    found.inside.append((value, identity if type(identity) is str else ""))
+            elif kind is dict:
                 pending.append(value)
+            elif kind is list:
+                pending += [item for item in value if type(item) is dict]
     # the walk meets the resource itself first
     del found.inside[: 1 if "resourceType" in resource else 0]
-    labels = found.labels & SENSITIVE
+    labels &= SENSITIVE
     found.labels = labels | labels << OWN_SHIFT | _security_labels(resource)
     return found
 

@@ -7,7 +7,7 @@ Bundle entries included, must be visible too. A type without a rule is seen by n
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,7 @@ def types_of_kind(*kinds: Kind) -> frozenset[str]:
     return frozenset(rule.type for rule in type_rules().values() if rule.kind in kinds)
 
 
+@lru_cache(maxsize=16_384)
 def split_reference(reference: str, base_url: str = "") -> tuple[str, str] | None:
     """(type, id) of a literal reference to this server, versions cut off; None for others' and contained ones."""
     if base_url and reference.startswith(base_url):

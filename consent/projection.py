@@ -93,7 +93,7 @@ class AccessProjection:
         for work in works:
             change = work.change
             if change.resource_type in spreading.ATTACHING:
-                for key in spreading.attached_binaries(change.resource or {}, self._base_url):
+                for key in spreading.attached_binaries(work.reading.urls, self._base_url):
                     rows[change.key, key] = (change.key, key, change.access.custodian)
         await remember(connection, list(rows.values()))
 
@@ -108,7 +108,7 @@ class AccessProjection:
             access = work.change.access
             if work.change.resource_type not in spreading.ATTACHING:
                 continue
-            for key in spreading.attached_binaries(work.change.resource or {}, self._base_url):
+            for key in spreading.attached_binaries(work.reading.urls, self._base_url):
                 row = Referrer(
                     key,
                     access.custodian,

@@ -8,9 +8,9 @@ A reference is not checked, so nobody may change or learn anything by naming a s
 rows of the same custodian, and up only from rows of the same custodian or about the same person.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -59,19 +59,12 @@ def stored_targets(works: Sequence["Work"], base_url: str) -> set[int]:
     return {edge.key for work in works for edge in _edges(work, base_url)}
 
 
-def attached_binaries(resource: Mapping[str, Any], base_url: str) -> Iterator[int]:
-    """Row keys of the Binaries of this server that attachments of the resource point to."""
-    pending: list[Any] = [resource]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, list):
-            pending.extend(node)
-        elif isinstance(node, dict):
-            url = node.get("url")
-            split = split_reference(url, base_url) if isinstance(url, str) else None
-            if split is not None and split[0] == "Binary":
-                yield row_key(*split)
-            pending.extend(value for value in node.values() if isinstance(value, dict | list))
+def attached_binaries(urls: Iterable[str], base_url: str) -> Iterator[int]:
+    """Row keys of the Binaries of this server among the addresses that a resource's attachments give."""
+    for url in urls:
+        split = split_reference(url, base_url)
+        if split is not None and split[0] == "Binary":
+            yield row_key(*split)
 
 
 async def spread(

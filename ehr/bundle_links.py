@@ -28,7 +28,7 @@ _LINK_NAMES = frozenset(
         b"transform uri url valueCanonical valueOid valueSet valueUri valueUrl valueUuid workflow"
     ).split()
 )
-_CONDITIONAL = re.compile(rb'"reference":"([A-Z][A-Za-z]+\?(?:[^"\\]|\\.)+)"')
+_CONDITIONAL = re.compile(rb'"reference":"([A-Z][A-Za-z]+\?(?!")[^"\\]*(?:\\.[^"\\]*)*)"')
 _ARRAY = re.compile(rb'"([A-Za-z]+)":\[("[^\[\]{}]*")\]')
 _STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _DIV = re.compile(rb'"div":"((?:[^"\\]|\\.)*)"')
@@ -66,7 +66,9 @@ class LinkRewriter:
     def __init__(self, addresses: Mapping[str, str]) -> None:
         """Take the map from full URLs and conditional references to `Type/id`."""
         self._addresses = addresses
+        self._encoded = {link.encode(): b'":"%s"' % address.encode() for link, address in addresses.items()}
         self._schemes = {link.partition(":")[0] for link in addresses if ":" in link and "?" not in link}
+        self._array_starts = [f'["{scheme}:'.encode() for scheme in self._schemes]
         self._links = {relative: self._pattern(relative=relative) for relative in (False, True)} if addresses else {}
 
     def rewrite(self, resource: bytes, base: str | None) -> bytes:
@@ -74,7 +76,7 @@ class LinkRewriter:
         if not self._addresses:
             return resource
         resource = self._links[base is not None].sub(lambda found: self._member(found, base), resource)
-        if any(f'["{scheme}:'.encode() in resource for scheme in self._schemes):
+        if any(start in resource for start in self._array_starts):
             resource = _ARRAY.sub(lambda found: self._members(found, base), resource)
         if b'"div":"' in resource and (b"href" in resource or b"src" in resource):
             resource = _DIV.sub(lambda found: self._narrative(found, base), resource)
@@ -87,11 +89,16 @@ class LinkRewriter:
         starts += [r"[A-Z][A-Za-z]+/"] if relative else []
         if not starts:
             return re.compile(rb"(?!)")
-        return re.compile(rf'":"((?:{"|".join(starts)})(?:[^"\\]|\\.)*)"'.encode())
+        return re.compile(rf'":"((?:{"|".join(starts)})[^"\\]*(?:\\.[^"\\]*)*)"'.encode())
 
     def _member(self, found: re.Match[bytes], base: str | None) -> bytes:
-        name = found.string[found.string.rfind(b'"', 0, found.start()) + 1 : found.start()]
-        address = self._address(_decoded(found[1]), base) if name in _LINK_NAMES else None
+        text, start = found.string, found.start()
+        if text[text.rfind(b'"', 0, start) + 1 : start] not in _LINK_NAMES:
+            return found[0]
+        known = self._encoded.get(found[1])
+        if known is not None:
+            return known
+        address = self._address(_decoded(found[1]), base)
         return found[0] if address is None else b'":"%s"' % address.encode()
 
     def _members(self, found: re.Match[bytes], base: str | None) -> bytes:

@@ -14,6 +14,7 @@ def _signed(digest: bytes) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
+@lru_cache(maxsize=16_384)
 def row_key(resource_type: str, resource_id: str) -> int:
     """The primary key of the row `Type/id`: a signed 64-bit hash, never 0."""
     return _signed(hashlib.blake2b(f"{resource_type}/{resource_id}".encode(), digest_size=8).digest()) or 1
