@@ -121,7 +121,7 @@ class Twin:
             answer = ask.send(client)
             found.append(answer)
             for _ in range(walk):
-                address = _next(answer)
+                address = next_link(answer)
                 if address is None:
                     break
                 answer = client.get(address)
@@ -151,7 +151,8 @@ def _header(name: str, value: str) -> str:
     return "TIME" if name == "last-modified" else value
 
 
-def _next(answer: httpx.Response) -> str | None:
+def next_link(answer: httpx.Response) -> str | None:
+    """The address of the next page, if there is one."""
     if answer.status_code != 200 or not answer.content.startswith(b'{"resourceType":"Bundle"'):
         return None
     links = answer.json().get("link", ())
