@@ -11,7 +11,9 @@ from importlib import import_module
 from typing import Any
 
 from kanglian import wiring
+from kanglian.heartbeat import Heartbeat
 from kanglian.settings import Settings
+from kanglian.supervise import Child
 
 # A Bundle of some hundred resources is a hundred thousand containers that all live until it is written: with Python's
 # thresholds (700, 10, 10) looking through them again and again for cycles took a quarter of the time of writing them.
@@ -35,14 +37,27 @@ class Serving:
     """One byte shared by all processes: 1 once the demo is loaded and every process answers."""
 
 
-def table(serving: Serving) -> Iterator[tuple[str, Callable[[], None], bool]]:
-    """Each child: its name, what it runs, whether it runs once."""
+def table(serving: Serving) -> Iterator[Child]:
+    """Each child: its name, and what it runs."""
     for number in range(1, serving.settings.workers + 1):
-        yield f"http-{number}", lambda: _run(_http(serving)), False
-    yield "feeds", lambda: _run(_feeds(serving)), False
-    yield "jobs", lambda: _run(_jobs(serving)), False
-    yield "analytics", lambda: _run(_analytics(serving)), False
-    yield "opening", lambda: _run(_opening(serving)), True
+        yield _child(f"http-{number}", _http, serving)
+    yield _child("feeds", _feeds, serving)
+    yield _child("jobs", _jobs, serving)
+    yield _child("analytics", _analytics, serving)
+    yield Child("opening", lambda: _run(_opening(serving)), once=True)
+
+
+def _child(name: str, work: Callable[[Serving], Coroutine[Any, Any, None]], serving: Serving) -> Child:
+    heartbeat = Heartbeat()
+
+    async def beating() -> None:
+        keeping = asyncio.create_task(heartbeat.keep())
+        try:
+            await work(serving)
+        finally:
+            keeping.cancel()
+
+    return Child(name, lambda: _run(beating()), heartbeat=heartbeat)
 
 
 async def prepare(serving: Serving) -> None:

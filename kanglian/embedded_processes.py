@@ -32,11 +32,34 @@ def _is_postgres(entry: Path) -> bool:
 
 def is_zombie(pid: int) -> bool:
     """Whether the process has ended and only waits for its parent to look."""
+    return _state(pid) in {"Z", None}
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether somebody has stopped the process (SIGSTOP, SIGTSTP); a debugger's stop is another state."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str | None:
+    """The letter of ps, None for a process that is gone."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return True
-    return state == "Z"
+        return None
+
+
+def continue_stopped(cluster: Path, before: frozenset[int]) -> tuple[list[int], frozenset[int]]:
+    """Let the PostgreSQL processes go on that were stopped (SIGSTOP) at this look and the one before.
+
+    A stopped process keeps its locks, or lets new connections wait, and no time-out of PostgreSQL sees it. Returns
+    those that were continued, and those that are stopped now, for the next look.
+    """
+    stopped = frozenset(pid for pid in processes_in(cluster) if is_stopped(pid))
+    continued = sorted(stopped & before)
+    for pid in continued:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    return continued, stopped - before
 
 
 def programs_of(pid: int) -> Path | None:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,15 @@ class Ownership:
         self._descriptor = -1
         self._facts: dict[str, Any] = {}
 
-    def take(self, **facts: Any) -> None:
-        """Become the owner; waits up to 30 s for one that is ending.
+    def take(self, say: Callable[[str], None] = lambda _: None, **facts: Any) -> None:
+        """Become the owner; waits up to 30 s for one that is ending, and says for whom.
 
         Raises:
             OwnedError: a running platform holds the directory; the text names its process.
         """
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         started = time.monotonic()
+        told = False
         while not self._locked():
             held = read_owner(self._path.parent)
             waited = time.monotonic() - started
@@ -44,6 +46,12 @@ class Ownership:
             if waited > limit:
                 os.close(self._descriptor)
                 raise OwnedError(_words(self._path.parent, held))
+            if not told and waited > _WAIT_RUNNING_S:
+                told = True
+                say(
+                    f"{self._path.parent} is held by process {held.get('pid', 'unknown')}, which is ending; "
+                    f"waiting for it, up to {limit:.0f} s"
+                )
             time.sleep(0.1)
         self._facts = {"pid": os.getpid(), **facts}
         self.say("starting")

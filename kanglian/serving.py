@@ -4,20 +4,22 @@ import asyncio
 import contextlib
 import gc
 import mmap
+import socket
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kanglian import children, wiring
 from kanglian.embedded import EmbeddedPostgres
 from kanglian.embedded_place import make_data_dir
 from kanglian.ownership import Ownership
-from kanglian.ports import listen
+from kanglian.ports import listen, show_ending
 from kanglian.settings import Settings
-from kanglian.supervise import Child, Supervisor
+from kanglian.supervise import Supervisor
 
-_PORT_PATIENCE_S = 1.0
-"""A killed platform's children end within this time of it."""
+_PORT_PATIENCE_S = 30.0
+"""For an owner of the port that is ending."""
 
 
 @dataclass(slots=True)
@@ -41,13 +43,13 @@ def serve(settings: Settings) -> int:
     news = _News(time.monotonic())
     make_data_dir(settings.data_dir)
     ownership = Ownership(settings.data_dir)
-    ownership.take(base_url=settings.base_url)
+    ownership.take(news.say, base_url=settings.base_url)
     postgres: EmbeddedPostgres | None = None
     with contextlib.ExitStack() as leaving:
         leaving.callback(ownership.release)
         wiring.place_demo_feeds(settings)
         listening = {
-            port: leaving.enter_context(listen(settings.host, port, setting, patience_s=_PORT_PATIENCE_S))
+            port: leaving.enter_context(listen(settings.host, port, setting, patience_s=_PORT_PATIENCE_S, say=news.say))
             for port, setting in wiring.port_settings(settings).items()
         }
         children.preload()  # here, since a database whose platform was killed takes the time to shut down
@@ -62,7 +64,7 @@ def serve(settings: Settings) -> int:
         asyncio.run(children.prepare(serving))
         gc.freeze()
         news.say(f"database ready, schema current; starting {settings.workers} HTTP workers")
-        started = [Child(name, run, once=once) for name, run, once in children.table(serving)]
+        started = list(children.table(serving))
         supervisor = Supervisor(
             started,
             postgres,
@@ -75,9 +77,17 @@ def serve(settings: Settings) -> int:
                 database_url=database_url,
             ),
             complete=lambda: _tell_ready(readiness, ownership, settings),
-            ending=lambda: ownership.say("ending"),
+            ending=lambda: _tell_ending(ownership, listening.values()),
         )
         return supervisor.run()
+
+
+def _tell_ending(ownership: Ownership, sockets: Iterable[socket.socket]) -> None:
+    """Let go of the ports at once: the children, who hold them too, close them first, and PostgreSQL takes longest."""
+    ownership.say("ending")
+    show_ending()
+    for each in sockets:
+        each.close()
 
 
 def _tell_ready(readiness: mmap.mmap, ownership: Ownership, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """The parent of the platform's processes: starts them, brings a dead one back within a second, ends them all.
 
+A hung one is ended and brought back as well, and a stopped process of PostgreSQL is continued.
 Children are forked from a parent that holds no threads and no event loop, stay in its process group and are killed by
 the kernel when it dies; PostgreSQL has its own session and is told to shut down then.
 """
@@ -18,14 +19,21 @@ from types import FrameType
 
 from ehr.errors import KanglianError
 from kanglian.embedded import EmbeddedPostgres, die_with_parent
+from kanglian.embedded_processes import continue_stopped
+from kanglian.heartbeat import Heartbeat
 
 _QUICK_DEATH_S = 5.0
 _QUICK_DEATHS_LIMIT = 8
 _LONGEST_PAUSE_S = 8.0
 _TEND_S = 1.0
-"""Between two looks at the database's disk."""
+"""Between two looks at the database's disk and at the children's heartbeats."""
+_LOOK_AT_POSTGRES_S = 5.0
+_OWN_STOP_S = 5.0
+"""A supervisor that comes so late was stopped itself, as the whole group is by Ctrl-Z."""
 _PATIENCE_S = 12.0
 """Between asking the children to end and killing them."""
+
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SupervisionError(KanglianError):
@@ -40,6 +48,8 @@ class Child:
     run: Callable[[], None]
     """Called in the child; returning is an end, an exception a failure."""
     once: bool = False
+    heartbeat: Heartbeat | None = None
+    """Renewed by what runs; without one nobody sees whether it hangs."""
     done: bool = False
     pid: int = 0
     descriptor: int = -1
@@ -84,10 +94,12 @@ class Supervisor:
         self._signals = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._completed = False
+        self._tended = self._looked_at_postgres = time.monotonic()
+        self._stopped: frozenset[int] = frozenset()
 
     def run(self) -> int:
         """Supervise until SIGINT or SIGTERM (returns 0) or until it cannot go on (raises)."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ENDS:
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         watch = self._postgres.watch() if self._postgres else -1
@@ -95,8 +107,7 @@ class Supervisor:
             while not self._signals:
                 self._start_due()
                 ended = self._wait(watch)
-                if self._postgres:
-                    self._postgres.tend()
+                self._tend()
                 if watch in ended and self._postgres:
                     os.close(watch)
                     watch = self._restart_postgres(self._postgres)
@@ -139,12 +150,16 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         ask = die_with_parent(signal.SIGKILL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # until the child has put its own handlers in place of ours
         pid = os.fork()
         if pid == 0:
             self._be(child, ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
         child.pid = pid
         child.descriptor = os.pidfd_open(pid)
         child.started = time.monotonic()
+        if child.heartbeat is not None:
+            child.heartbeat.renew()
 
     def _be(self, child: Child, ask: Callable[[], None]) -> None:
         """In the fresh process: be the child, and never return."""
@@ -155,6 +170,7 @@ class Supervisor:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the supervisor tells us
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
             for other in self._children:
                 if other.descriptor >= 0:
                     os.close(other.descriptor)
@@ -195,6 +211,28 @@ class Supervisor:
         child.due = time.monotonic() + pause_s
         self._say(f"{child.name} {_how(code)}, starting it again" + (f" in {pause_s:.1f} s" if pause_s > 1 else ""))
         self._tell_changed()
+
+    def _tend(self) -> None:
+        """What nobody is woken for: a full disk, hung children, stopped processes of PostgreSQL."""
+        now = time.monotonic()
+        late, self._tended = now - self._tended > _OWN_STOP_S, now
+        for child in self._children:
+            if not child.pid or child.heartbeat is None:
+                continue
+            if late:
+                child.heartbeat.renew()
+            elif (hung_s := child.heartbeat.hung_for_s(child.pid)) is not None:
+                self._say(f"{child.name} (process {child.pid}) has hung for {hung_s:.0f} s, ending it")
+                child.heartbeat.renew()
+                _signal(child.pid, signal.SIGKILL)
+        if self._postgres is None:
+            return
+        self._postgres.tend()
+        if now - self._looked_at_postgres > _LOOK_AT_POSTGRES_S:
+            self._looked_at_postgres = now
+            continued, self._stopped = continue_stopped(self._postgres.place.cluster, self._stopped)
+            for pid in continued:
+                self._say(f"process {pid} of PostgreSQL was stopped, it was told to go on")
 
     def _restart_postgres(self, postgres: EmbeddedPostgres) -> int:
         self._say("PostgreSQL ended, starting it again")

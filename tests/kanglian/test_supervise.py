@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 _PARENT = """
-import json, os, sys, time
+import asyncio, json, os, sys, time
 from pathlib import Path
+from kanglian import heartbeat, supervise
 from kanglian.supervise import Child, Supervisor
 from ehr.errors import KanglianError
 
@@ -32,7 +33,18 @@ def deaf():
 def fail():
     raise KanglianError("no table")
 
+heartbeat.SILENT_S, supervise._OWN_STOP_S = 1.6, 1.5  # else 15 and 5
+beating, busy = heartbeat.Heartbeat(), heartbeat.Heartbeat()
+
+def beat():
+    asyncio.run(beating.keep())
+
+def compute():
+    while True:
+        pass
+
 children = {
+    "hanging": [Child("one", beat, heartbeat=beating), Child("two", compute, heartbeat=busy), Child("three", sleep)],
     "plain": [Child("one", sleep), Child("two", sleep)],
     "deaf": [Child("one", deaf)],
     "once": [Child("one", sleep), Child("opening", lambda: None, once=True)],
@@ -118,6 +130,36 @@ def test_a_dead_child_is_back_within_a_second_and_the_other_stays(folder: Path) 
     assert after["two"] == before["two"]
     _, _, err = running.end(signal.SIGTERM)
     assert "one was ended by SIGKILL, starting it again" in err
+
+
+def test_a_stopped_child_is_replaced_and_one_that_computes_is_not(folder: Path) -> None:
+    running = _Running(folder, "hanging")
+    before = running.pids()
+    os.kill(before["one"], signal.SIGSTOP)
+    stopped = time.monotonic()
+    while (after := running.pids()).get("one") in (None, before["one"]):
+        assert time.monotonic() - stopped < 8
+        time.sleep(0.05)
+    time.sleep(2)
+    assert running.pids() == after | {"two": before["two"], "three": before["three"]}
+    _, _, err = running.end(signal.SIGTERM)
+    assert f"one (process {before['one']}) has hung for" in err
+    assert err.count("has hung") == 1
+    _wait_gone([*before.values(), *after.values()])
+
+
+def test_children_that_were_stopped_with_their_supervisor_go_on(folder: Path) -> None:
+    running = _Running(folder, "hanging")
+    before = running.pids()
+    time.sleep(0.3)
+    os.killpg(running.process.pid, signal.SIGSTOP)  # as Ctrl-Z does
+    time.sleep(2.5)
+    os.killpg(running.process.pid, signal.SIGCONT)
+    time.sleep(1.5)
+    assert running.pids() == before
+    _, _, err = running.end(signal.SIGTERM)
+    assert "has hung" not in err
+    _wait_gone(list(before.values()))
 
 
 def test_children_end_with_a_killed_supervisor(folder: Path) -> None:
