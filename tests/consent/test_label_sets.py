@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def test_categories_of_icd10_exist() -> None:
             assert labels.table().of_coding(ICD10, code), (code, disease)
 
 
+def test_laws_are_cited_by_articles_that_were_read() -> None:
+    """An article number stands only where the law's text was at hand; a law without one is cited as a whole."""
+    read = {"个人信息保护法": {"六", "十三", "二十三", "二十八", "二十九", "四十五"}, "精神卫生法": {"四"}}
+    for preset in sorted((Path(labels.__file__).parent / "policies").glob("*.yaml")):
+        for rule in yaml.safe_load(preset.read_text("utf-8"))["rules"]:
+            for part in re.split("[;；]", rule["law"]):
+                law = part.strip().partition(" ")[0]
+                numbers = set(re.findall("[一二三四五六七八九十百]+(?=[条、章])", re.sub("第.款第.项", "", part)))
+                assert numbers <= read.get(law, set()), (preset.name, part)
+
+
 CODINGS = [
     (ICD10, "B20.000", {"HIV"}),
     (ICD10, "b24", {"HIV"}),
@@ -90,6 +102,10 @@ CODINGS = [
     (ATC, "A10BA02", set()),
     ("http://loinc.org", "24313-9", set()),
     ("http://loinc.org", "75622-1", {"HIV"}),
+    ("http://loinc.org", "105080-6", {"HIV"}),
+    ("http://loinc.org", "59419-2", {"HIV"}),
+    ("http://loinc.org", "24110-9", {"STD"}),
+    (ICD10, "Z22.4", {"STD"}),
 ]
 
 
