@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 _EVERY_S = 1.0
-SILENT_S = 15.0
+SILENT_S = 8.0
 """A child that neither beats nor computes for so long is hung."""
 BUSY_S = 300.0
 """A child that computes without a beat for so long is hung as well."""

@@ -27,7 +27,7 @@ _QUICK_DEATHS_LIMIT = 8
 _LONGEST_PAUSE_S = 8.0
 _TEND_S = 1.0
 """Between two looks at the database's disk and at the children's heartbeats."""
-_LOOK_AT_POSTGRES_S = 5.0
+_LOOK_AT_POSTGRES_S = 2.0
 _OWN_STOP_S = 5.0
 """A supervisor that comes so late was stopped itself, as the whole group is by Ctrl-Z."""
 _PATIENCE_S = 12.0

@@ -33,7 +33,7 @@ def deaf():
 def fail():
     raise KanglianError("no table")
 
-heartbeat.SILENT_S, supervise._OWN_STOP_S = 1.6, 1.5  # else 15 and 5
+heartbeat.SILENT_S, supervise._OWN_STOP_S = 1.6, 1.5  # else 8 and 5
 beating, busy = heartbeat.Heartbeat(), heartbeat.Heartbeat()
 
 def beat():
