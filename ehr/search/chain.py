@@ -49,14 +49,18 @@ def has_condition(rendering: Rendering, alias: str, has: Has, render: RenderCrit
     """Rows that a visible row of the source type names by the reference and that meets the criterion."""
     source = rendering.alias("s")
     salt = rendering.add(rendering.hasher.reference_salt(has.inner.resource_type, has.code), "bigint")
-    visible = rendering.matching_row(source, has.inner.resource_type, render(rendering, source, has.inner))
+    conditions = render(rendering, source, has.inner)
+    visible = rendering.matching_row(source, has.inner.resource_type, conditions)
+    few = rendering.selects(conditions)
     if has.resource_type == "Patient" and person.names_holder(has.inner.resource_type, has.code):
         return Condition(
             sql=f"{alias}.key in (select {source}.holder from resource {source} where {visible}"
-            f" and {source}.terms @> array[{source}.holder # {salt}])"
+            f" and {source}.terms @> array[{source}.holder # {salt}])",
+            keyed=few,
         )
     term = rendering.alias("t")
     return Condition(
         sql=f"{alias}.key in (select {term}.term # {salt} from resource {source}"
-        f" cross join lateral unnest({source}.terms) as {term}(term) where {visible})"
+        f" cross join lateral unnest({source}.terms) as {term}(term) where {visible})",
+        keyed=few,
     )

@@ -1,7 +1,7 @@
 """Where `resource.holder` answers a reference parameter: the types whose subject is one single person.
 
 For these types `consent` sets the holder to exactly the Patient that `patient` (or `subject`, where it is a Patient)
-names, so that a search inside one person goes through the btree (holder, type, code, at) instead of GIN.
+names, so that a search inside one person goes through the btree (holder, type, at) instead of GIN.
 """
 
 from ehr.keys import row_key

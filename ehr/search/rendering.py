@@ -47,8 +47,10 @@ class Rendering:
     """The people whose rows the caller sees, where they are few enough to look for matches among their rows alone."""
     led: bool = False
     """Whether the matches are looked for among the rows of `lead`."""
-    newest_first: bool = False
-    """Whether the matches of the alias `r` are asked for newest first, some of them."""
+    ordered_by_index: bool = False
+    """Whether the first matches are asked for in an order that an index of the type has."""
+    few: bool = False
+    """Whether the matches are reached by rare terms or keys."""
     beyond_count: bool = False
     """Whether statistics say that there are far more matches than are counted on a first page."""
     plan_holds: bool = True
@@ -104,8 +106,8 @@ class Rendering:
         )
 
     def walks(self, conditions: list[Condition]) -> bool:
-        """Whether so many rows of the type match that the first ones are found by walking it from the newest."""
-        if not self.newest_first or not self.frequencies.known or len(conditions) > 1:
+        """Whether so many rows of the type match that the first ones are found by walking it in order."""
+        if not self.ordered_by_index or not self.frequencies.known or len(conditions) > 1:
             return False
         return all(
             condition.sql is None and not condition.negated and not self.frequencies.common.isdisjoint(condition.terms)
@@ -113,7 +115,7 @@ class Rendering:
         )
 
     def walked_row(self, alias: str, resource_type: str, conditions: list[Condition]) -> str:
-        """As `matching_row`, for rows met newest first: terms are compared row by row, and one plan serves all."""
+        """As `matching_row`, for rows met in order: terms are compared row by row, and one plan serves all."""
         number = type_number(resource_type)
         rows = self.frequencies.rows_of_type.get(number, 0.0)
         for condition in conditions:

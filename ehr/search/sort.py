@@ -45,6 +45,11 @@ class Order:
         """Rows with equal values follow their keys, in the direction of the last sort key."""
         return self.keys[-1].descending
 
+    @property
+    def is_by_main_date(self) -> bool:
+        """Whether the rows' column `at` is the only sort value."""
+        return len(self.keys) == 1 and self.expressions[0].endswith(".at")
+
     def columns(self) -> str:
         """The select list of the sort values: s0, s1, ..."""
         return ", ".join(f"{expression} as s{number}" for number, expression in enumerate(self.expressions))
@@ -58,12 +63,13 @@ class Order:
         parts.append(f"{alias}key {'desc' if self.ties_descending else 'asc'}")
         return ", ".join(parts)
 
-    def by_expression(self, alias: str) -> str:
-        """The `order by` over the rows themselves."""
+    def by_expression(self, alias: str, *, first_is_there: bool = False) -> str:
+        """The `order by` over the rows themselves; `first_is_there` says that none lacks the first sort value."""
         parts = []
-        for key, expression in zip(self.keys, self.expressions, strict=True):
+        for number, (key, expression) in enumerate(zip(self.keys, self.expressions, strict=True)):
             direction = "desc" if key.descending else "asc"
-            parts.append(f"{expression} {direction}" + ("" if never_missing(key) else " nulls last"))
+            there = never_missing(key) or (first_is_there and number == 0)
+            parts.append(f"{expression} {direction}" + ("" if there else " nulls last"))
         parts.append(f"{alias}.key {'desc' if self.ties_descending else 'asc'}")
         return ", ".join(parts)
 

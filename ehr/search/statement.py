@@ -27,7 +27,10 @@ class Given:
 
 def matching_rows(rendering: Rendering, query: SearchQuery, columns: str, after: str = "") -> str:
     """The select of the rows that match (or, with re-check, may match); `columns` and `after` are of the alias r."""
-    meets = row_condition(rendering, "r", query.resource_type, query.clauses)
+    return _rows_where(rendering, row_condition(rendering, "r", query.resource_type, query.clauses), columns, after)
+
+
+def _rows_where(rendering: Rendering, meets: str, columns: str, after: str) -> str:
     if not rendering.led or rendering.lead is None:
         return f"select {columns} from resource r where {meets}{after}"
     # `offset 0`: the rows of one person after the other, whatever the planner believes of their number
@@ -93,14 +96,17 @@ def _matches(
         after = f" and {order.after(rendering, 'r', position)}"
         if keys_of(query) != _SAFE_ORDER:
             after += f" and {unmoved(rendering, 'r', position)}"
-    rendering.newest_first = keys_of(query) == _SAFE_ORDER and query.total != "accurate"
-    rows = matching_rows(rendering, query, f"r.key, {order.columns()}", after)
-    rendering.newest_first = False
+    rendering.ordered_by_index = query.total != "accurate" and (keys_of(query) == _SAFE_ORDER or order.is_by_main_date)
+    meets = row_condition(rendering, "r", query.resource_type, query.clauses)
+    rendering.ordered_by_index = False
     first = position is None and query.total != "none"
     counting = first and not rendering.beyond_count
     limit = max(limits.COUNTED, query.count + 1) if counting else query.count + 1
-    by = order.by("") if rendering.led else order.by_expression("r")
-    rows = f"{rows} order by {by} limit {limit}"
+    if order.is_by_main_date and not (rendering.led or rendering.few):
+        rows = _dated_first(rendering, f"{meets}{after}", order, position, limit)
+    else:
+        by = order.by("") if rendering.led else order.by_expression("r")
+        rows = f"{_rows_where(rendering, meets, f'r.key, {order.columns()}', after)} order by {by} limit {limit}"
     tables.append(f"page as materialized (select f.*, row_number() over () as place from ({rows}) as f)")
     if query.total == "accurate":
         beyond = f"(select count(*) from ({matching_rows(rendering, query, '1')}) as matches)"
@@ -114,6 +120,21 @@ def _matches(
     again = matching_rows(rendering, query, "1")
     counted = f"(select count(*) from ({again} limit {limits.COUNTED}) as counted)"
     return f"(select nullif(found.number, {limits.COUNTED}) from (select {counted} as number) as found)"
+
+
+def _dated_first(rendering: Rendering, meets: str, order: Order, position: Position | None, limit: int) -> str:
+    """The rows in the order of their main date: those with one as its index has them, then those without."""
+    selected = f"select r.key, {order.columns()} from resource r where {meets}"
+    undated = f"({selected} and r.at is null order by {order.by_expression('r')} limit {limit})"
+    bound = ""
+    if position is not None:
+        if position.values[0] is None:
+            return undated
+        sign = "<=" if order.keys[0].descending else ">="
+        bound = f" and r.at {sign} {rendering.add(position.values[0], 'bigint')}"
+    by = order.by_expression("r", first_is_there=True)
+    dated = f"({selected} and r.at is not null{bound} order by {by} limit {limit})"
+    return f"select * from ({dated} union all {undated}) as dated order by {order.by('')} limit {limit}"
 
 
 def count_statement(rendering: Rendering, query: SearchQuery) -> str:

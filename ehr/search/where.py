@@ -50,10 +50,11 @@ def row_condition(rendering: Rendering, alias: str, resource_type: str, clauses:
     """The whole predicate of one row alias: type, not deleted, scope, clauses.
 
     Rows that rare terms or keys reach are found by these; others among the rows of the people whom the caller sees,
-    where those are few (`Rendering.led` then says so), or from the newest, where most rows match.
+    where those are few (`Rendering.led` then says so), or in their order, where many rows match.
     """
     conditions = [condition for clause in clauses for condition in clause_conditions(rendering, alias, clause)]
-    if rendering.lead is not None and not rendering.selects(conditions):
+    rendering.few = rendering.selects(conditions)
+    if rendering.lead is not None and not rendering.few:
         rendering.led = True
         return rendering.led_row(alias, resource_type, conditions, rendering.lead)
     if rendering.walks(conditions):

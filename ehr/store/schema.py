@@ -54,7 +54,8 @@ resource = sa.Table(
     sa.Column("last_version", sa.Integer, nullable=False, comment="highest version number given, history included"),
     sa.Column("order_key", sa.Text(collation="C"), comment="ehr.store.operations.OrderKey of the message, DESIGN 4.7"),
     sa.Index("resource_terms", "terms", postgresql_using="gin"),
-    sa.Index("resource_holder", "holder", "type", "code", "at"),
+    sa.Index("resource_holder", "holder", "type", "at"),
+    sa.Index("resource_at", "type", "at"),
     sa.Index("resource_updated", "type", "last_updated", "key"),
 )
 
@@ -83,7 +84,7 @@ index_date = sa.Table(
     sa.Column("low", sa.BigInteger, nullable=False),
     sa.Column("high", sa.BigInteger, nullable=False),
     sa.Column("parameter", sa.Integer, nullable=False),
-    sa.Index("index_date_low", "parameter", "low", "key"),
+    sa.Index("index_date_low", "parameter", "low"),
     sa.Index("index_date_key", "key"),
     # ranges longer than a day, which start before a day and end behind it (ehr.search.date)
     sa.Index("index_date_long", "parameter", "high", postgresql_where=sa.text("high - low > 86400000000")),
@@ -96,7 +97,7 @@ index_number = sa.Table(
     sa.Column("parameter", sa.Integer, nullable=False),
     sa.Column("low", sa.Numeric, nullable=False),
     sa.Column("high", sa.Numeric, nullable=False),
-    sa.Index("index_number_low", "parameter", "low", "key"),
+    sa.Index("index_number_low", "parameter", "low"),
     sa.Index("index_number_key", "key"),
 )
 
@@ -110,7 +111,7 @@ index_quantity = sa.Table(
     sa.Column("parameter", sa.Integer, nullable=False),
     sa.Column("low", sa.Numeric, nullable=False),
     sa.Column("high", sa.Numeric, nullable=False),
-    sa.Index("index_quantity_low", "parameter", "code", "low", "key"),
+    sa.Index("index_quantity_low", "parameter", "code", "low"),
     sa.Index("index_quantity_key", "key"),
 )
 
