@@ -13,6 +13,7 @@ from ehr.validation.attachments import check_attachment
 from ehr.validation.bundles import check_entries
 from ehr.validation.currencies import CURRENCIES
 from ehr.validation.invariants import Rule, rules_of
+from ehr.validation.known_concepts import remembering_concepts
 from ehr.validation.primitives import (
     ABSOLUTE_URI,
     LANGUAGE_TAG,
@@ -236,7 +237,7 @@ def _item_check(element: Element, inner: TypeChecker, kind: ElementType) -> Item
     if kind.code in _ADDED_CHECKS and not invariants:
         return _with_added_check(inner, _ADDED_CHECKS[kind.code])
     if not invariants and not needs_code and targets is None:
-        return inner.check
+        return remembering_concepts(inner.check) if kind.code == "CodeableConcept" else inner.check
 
     def check(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
         inner.check(node, place, scope)
