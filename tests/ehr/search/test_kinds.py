@@ -4,6 +4,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from ehr.search import frequency
 from ehr.store import Store
 from tests.search_record import ask_all, fill, kept, plain
 
@@ -212,3 +213,25 @@ async def test_no_identifying_value_lies_in_the_database_in_the_clear(store: Sto
         for row in tables:
             text = await connection.fetchval(f"select string_agg(t::text, ' ') from {row['table_name']} t")
             assert not text or not any(word in text.lower() for word in ("müller", "muller", "wuppertal", "小明"))
+
+
+async def test_rows_without_main_date_follow_in_pages(store: Store, database_url: str) -> None:
+    async def orders() -> list[list[str]]:
+        found = [
+            await ask_all(store, f"Observation?_sort={sort}&_count=1000&_total=none") for sort in ("date", "-date")
+        ]
+        for sort, whole in zip(("date", "-date"), found, strict=True):
+            assert await ask_all(store, f"Observation?_sort={sort}&_count=2") == whole
+            assert await ask_all(store, f"Observation?_sort={sort}&_count=3&_total=none") == whole
+        return found
+
+    up, down = await orders()
+    dated = {name for name in up if name.startswith("Observation/d-")}
+    assert len(dated) == 6 < len(up)
+    assert set(up[:6]) == set(down[:6]) == dated
+    assert up[6:] == down[6:][::-1]  # equal values follow their keys
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("analyze resource")
+    await connection.close()
+    frequency._known.clear()
+    assert await orders() == [up, down]  # the order of the index, one plan for all
