@@ -79,8 +79,9 @@ class Running:
 
     # processes
 
-    def start(self) -> str:
-        """Start and return the ready line."""
+    def launch(self) -> subprocess.Popen[str]:
+        """Start and return at once."""
+        self._leave()
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [KANGLIAN, "serve"],
@@ -90,8 +91,13 @@ class Running:
                 text=True,
                 start_new_session=True,
             )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        return self.process
+
+    def start(self) -> str:
+        """Start and return the ready line."""
+        stdout = self.launch().stdout
+        assert stdout is not None
+        line = stdout.readline()
         assert line, self.log.read_text()[-4000:]
         return line
 
@@ -220,22 +226,33 @@ class Running:
         self._clients.clear()
         if self.process is not None and self.process.poll() is None:
             self.end()
+        self._leave()
+        reset(Settings.read({"KANGLIAN_DATA_DIR": str(self.data_dir)}))
+
+    def _leave(self) -> None:
+        """Close what is left of a process that has ended."""
         if self.process is not None and self.process.stdout is not None:
             self.process.stdout.close()
-        reset(Settings.read({"KANGLIAN_DATA_DIR": str(self.data_dir)}))
 
 
 @contextmanager
-def running_platform() -> Iterator[Running]:
-    """A platform with the small demo loaded, ended and forgotten afterwards."""
+def data_directory() -> Iterator[Running]:
+    """A platform that nobody has started yet, ended and forgotten afterwards."""
     with tempfile.TemporaryDirectory(prefix="kanglian-flow-") as folder:
         Path(folder).chmod(0o711)  # as root, PostgreSQL's own user passes through
         platform = Running(Path(folder) / "data")
         try:
-            assert platform.start() == f"kanglian ready: {platform.base_url}\n"
             yield platform
         finally:
             platform.release()
+
+
+@contextmanager
+def running_platform() -> Iterator[Running]:
+    """A platform with the small demo loaded."""
+    with data_directory() as platform:
+        assert platform.start() == f"kanglian ready: {platform.base_url}\n"
+        yield platform
 
 
 def total(answer: httpx.Response) -> int:

@@ -28,6 +28,7 @@ def test_both_languages_have_the_same_lines() -> None:
 
 def test_the_first_page_shows_accounts_links_and_the_same_lines(platform: Running) -> None:
     page = html.unescape(httpx.get(f"{platform.base_url}/").text)
+    assert "<script" not in page
     for line in _walk("README.md", "Five minutes"):
         assert line in page
     for account in ("dr.wang", "dr.li", "zhang.wei", "liu.yang", "researcher.chen", "/fhir/metadata"):
