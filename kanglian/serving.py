@@ -29,7 +29,8 @@ class _News:
     started: float
 
     def say(self, line: str) -> None:
-        print(f"[{time.monotonic() - self.started:6.1f} s] {line}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the terminal is closed: nobody reads, and nothing else shall end of it
+            print(f"[{time.monotonic() - self.started:6.1f} s] {line}", file=sys.stderr, flush=True)
 
 
 def serve(settings: Settings) -> int:

@@ -100,7 +100,8 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until SIGINT or SIGTERM (returns 0) or until it cannot go on (raises)."""
         for number in _ENDS:
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has its way
+                signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         watch = self._postgres.watch() if self._postgres else -1
         try:
