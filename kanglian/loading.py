@@ -45,17 +45,30 @@ class Loading:
         self._custodian = custodian
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: list[tuple[str, bytes, str]] = []
+        """(place, content, refusal) of entries whose conditional references matched nothing."""
 
     async def take(self, file: str, entry: Entry) -> None:
         """Start writing an entry; waits while many are under way."""
-        await self._gate.acquire()
-        task = asyncio.create_task(self._write(f"{file}:{entry.line}", entry.content))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._start(f"{file}:{entry.line}", entry.content)
 
     async def finish(self) -> None:
-        """Wait for all that was started."""
+        """Wait for all that was started, then try again the entries that named what was not there yet."""
         await asyncio.gather(*self._tasks)
+        while waiting := self._waiting:
+            self._waiting = []
+            for place, content, _ in waiting:
+                await self._start(place, content)
+            await asyncio.gather(*self._tasks)
+            if len(self._waiting) == len(waiting):
+                self.refusals += [text for _, _, text in self._waiting]
+                break
+
+    async def _start(self, place: str, content: bytes) -> None:
+        await self._gate.acquire()
+        task = asyncio.create_task(self._write(place, content))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _write(self, place: str, content: bytes) -> None:
         try:
@@ -69,7 +82,11 @@ class Loading:
                     continue
                 break
         except KanglianError as error:
-            self.refusals.append(f"{place}: {error}"[:2000])
+            text = f"{place}: {error}"[:2000]
+            if any(issue.code == "not-found" for issue in error.issues):
+                self._waiting.append((place, content, text))
+            else:
+                self.refusals.append(text)
         finally:
             self._gate.release()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ehr.errors import Malformed, TooCostly
+from ehr.errors import Invalid, Malformed, TooCostly
 
 _GZIP = b"\x1f\x8b"
 MOST_LINE_BYTES = 64 * 1024 * 1024
@@ -28,15 +28,23 @@ def read_entries(path: Path) -> Iterator[Entry]:
     """Yield what a file holds, a line at a time for NDJSON; never more than one entry in memory.
 
     Raises:
+        Invalid: the file cannot be opened.
         Malformed: the gzip stream is broken; the text names the line.
         TooCostly: a line, or the whole of a `.json` file, is over 64 MiB.
     """
-    with path.open("rb") as raw:
+    with _opened(path) as raw:
         packed = raw.read(2) == _GZIP
         raw.seek(0)
         stream: BinaryIO = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]  # reads alike
         names = path.suffixes
         yield from _lines(stream) if ".ndjson" in names or ".jsonl" in names else _whole(stream)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}") from error
 
 
 def _whole(stream: BinaryIO) -> Iterator[Entry]:

@@ -172,8 +172,15 @@ async def _until_converted(inbox: "Inbox", feed: str | None) -> None:
         await asyncio.sleep(0.3)
 
 
+async def _require_feed(inbox: "Inbox", name: str | None, settings: Settings) -> None:
+    """Refuse a name that neither the feeds folder nor the inbox knows."""
+    if name is not None and not await inbox.counts(feed=name):
+        _feed(name, settings)
+
+
 async def _check(arguments: argparse.Namespace, settings: Settings) -> int:
     async with opened_inbox(settings) as inbox:
+        await _require_feed(inbox, arguments.feed, settings)
         for (feed, state), number in sorted((await inbox.counts(feed=arguments.feed)).items()):
             print(f"{feed}: {number} {state}")
         rows = await inbox.quarantined(arguments.most, feed=arguments.feed)
@@ -184,6 +191,7 @@ async def _check(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def _loss(arguments: argparse.Namespace, settings: Settings) -> int:
     async with opened_inbox(settings) as inbox:
+        await _require_feed(inbox, arguments.feed, settings)
         for trace, loss in await inbox.losses(arguments.most, feed=arguments.feed):
             for value in loss:
                 print(f"{trace}\t{msgspec.json.encode(value).decode()}")
@@ -192,6 +200,7 @@ async def _loss(arguments: argparse.Namespace, settings: Settings) -> int:
 
 async def _replay(arguments: argparse.Namespace, settings: Settings) -> int:
     async with opened_inbox(settings) as inbox:
+        await _require_feed(inbox, arguments.feed, settings)
         numbers = [row.inbox for row in await inbox.quarantined(arguments.most, feed=arguments.feed)]
         if arguments.converted:
             numbers = sorted(numbers + await inbox.converted(arguments.most, feed=arguments.feed))[: arguments.most]

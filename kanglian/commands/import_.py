@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from ehr.errors import KanglianError
 from kanglian.commands.database import database_url
 from kanglian.settings import Settings
 
@@ -33,9 +34,12 @@ async def _run(paths: list[Path], custodian: str | None, settings: Settings) -> 
     async with record(settings, database_url(settings)) as opened:
         loading = Loading(opened.store, opened.consent, custodian)
         for path in paths:
-            for entry in read_entries(path):
-                await loading.take(path.name, entry)
-                print(f"\r{path.name}: {loading.resources} resources", end="", file=sys.stderr, flush=True)
+            try:
+                for entry in read_entries(path):
+                    await loading.take(path.name, entry)
+                    print(f"\r{path.name}: {loading.resources} resources", end="", file=sys.stderr, flush=True)
+            except KanglianError as error:  # the rest of this file is out, the other files are not
+                loading.refusals.append(f"{path.name}: {error}")
         await loading.finish()
     print(file=sys.stderr)
     for refusal in loading.refusals:
