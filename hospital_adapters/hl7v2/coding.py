@@ -20,7 +20,10 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:\S+")
 _TABLE = re.compile(r"(?:HL7[- ]?|HL)?(\d{4})")
 _SPACES = re.compile(r"\s+")
 # code, text, system, version, system OID (positions of CWE in 2.8)
-_VALUE_SETS = ((15, "value-set-oid"), (16, "value-set-version"), (18, "value-set-oid"), (21, "value-set-oid"))
+_VALUE_SETS = (
+    *((15, "value-set-oid"), (16, "value-set-version"), (18, "value-set-oid"), (19, "value-set-version")),
+    *((21, "value-set-oid"), (22, "value-set-version")),
+)
 _TRIPLES = ((1, 2, 3, 7, 14), (4, 5, 6, 8, 17), (10, 11, 12, 13, 20))
 
 
@@ -74,12 +77,22 @@ def concept(node: Node, draft: Draft, table: str) -> dict[str, Any] | None:
         coded = _SPACES.sub(" ", code) if code else None
         elements = (("system", system), ("version", version), ("code", coded), ("display", display))
         coding: dict[str, Any] = {key: text for key, text in elements if text}
-        if oid and system != f"urn:oid:{oid}":
-            coding["extension"] = [{"url": name_of("coding-system-oid"), "valueString": oid}]
+        if oid is not None or (name is not None and not name.isalnum()):
+            _keep_names(coding, name, oid)
         codings.append(coding)
         if local and code is not None and code in local:
             codings.append(_mapped(local[code]))
     return _with_text(node, {"coding": codings} if codings else {})
+
+
+def _keep_names(coding: dict[str, Any], name: str | None, oid: str | None) -> None:
+    """What the URI of a system does not say of its name and OID stands beside it."""
+    system = coding.get("system", "")
+    said = system == f"urn:oid:{oid}"
+    if oid is not None and not said:
+        coding["extension"] = [{"url": name_of("coding-system-oid"), "valueString": oid}]
+    elif name is not None and (said or "%" in system):
+        coding["extension"] = [{"url": name_of("coding-system-name"), "valueString": name}]
 
 
 def _with_text(node: Node, result: dict[str, Any]) -> dict[str, Any] | None:
@@ -99,6 +112,10 @@ def _system(name: str | None, oid: str | None, code: str | None, table: str, dra
         return known or draft.local_uri("codesystem", draft.site if name == "L" else name)
     if oid is not None:
         return universal_uri(oid) or draft.local_uri("codesystem", oid)
+    if (
+        draft.method and code is not None and draft.site in ("DG1-3", "PR1-3")
+    ):  # 2.1 to 2.3 name the system in the field before
+        return known_system(draft.method) or draft.local_uri("codesystem", draft.method)
     if table:
         return f"http://terminology.hl7.org/CodeSystem/v2-{table}" if table.isdigit() else table
     return draft.local_uri("codesystem", draft.site) if code is not None else None

@@ -4,7 +4,7 @@ A pure function of message and feed: the same message gives the same bytes. What
 (`hospital_adapters/rules/`); which segment belongs to which is in `walk` and `results`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ import yaml
 
 from ehr.store.originals import original_id
 from hospital_adapters.feeds import Feed
-from hospital_adapters.hl7v2 import leaves, results, times, walk  # noqa: F401  leaves registers the converters
+from hospital_adapters.hl7v2 import as_sent, leaves, results, times, walk  # noqa: F401  leaves registers the converters
 from hospital_adapters.hl7v2.draft import DIRECTORY, STATED, Draft
 from hospital_adapters.hl7v2.finish import finished
-from hospital_adapters.hl7v2.loss import LostValue, lost_values
+from hospital_adapters.hl7v2.loss import LostValue
 from hospital_adapters.hl7v2.parse import Message, Segment
 from hospital_adapters.hl7v2.problems import (
     REQUIRED_FIELD_MISSING,
@@ -111,6 +111,7 @@ def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
     envelope: dict[str, list[Segment]] = {"MSH": [], "SFT": [], "EVN": []}
     patients: list[str] = []
     merged: list[tuple[str, str]] = []
+    homes: dict[int, str] = {}
     for segment in message.segments:
         if segment.name in envelope:
             envelope[segment.name].append(segment)
@@ -122,6 +123,9 @@ def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
             walk.unknown_patient(state)
             patients.append(state.patient)
         handle(state, segment)
+        homes[id(segment)] = walk.home_of(state, segment)
+        if segment.name == "OBR" and state.orc is not None:
+            homes[id(state.orc)] = state.request
         if segment.name == "PID":
             patients.append(state.patient)
         elif segment.name == "MRG" and state.old_patients:
@@ -131,8 +135,9 @@ def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
         for reference, weight in draft.weights.items()
         if weight == STATED and reference.partition("/")[0] not in DIRECTORY
     ]
-    _envelope(draft, envelope, clinical or patients)
-    return _conversion(draft, (kind, event), moment, tuple(dict.fromkeys(patients)), tuple(dict.fromkeys(merged)))
+    homes |= _envelope(draft, envelope, clinical or patients)
+    loss = as_sent.keep(message, draft.resources, homes)
+    return _conversion(state, kind, loss, tuple(dict.fromkeys(patients)), tuple(dict.fromkeys(merged)))
 
 
 def kind_of(message: Message, feed: Feed) -> tuple[str, str]:
@@ -180,8 +185,8 @@ def _event_time(message: Message, feed: Feed) -> str:
     return ""
 
 
-def _envelope(draft: Draft, segments: Mapping[str, list[Segment]], targets: list[str]) -> None:
-    """MSH and SFT as MessageHeader, EVN and the conversion itself as Provenance."""
+def _envelope(draft: Draft, segments: Mapping[str, list[Segment]], targets: list[str]) -> dict[int, str]:
+    """MSH and SFT as MessageHeader, EVN and the conversion itself as Provenance; says where each segment went."""
     message = draft.message
     header = message.header
     content: dict[str, Any] = {}
@@ -210,7 +215,12 @@ def _envelope(draft: Draft, segments: Mapping[str, list[Segment]], targets: list
     identity = original_id(draft.feed.organisation, message.content)
     source = {"reference": f"Binary/{identity}", "identifier": {**control, "value": message.control_id}}
     provenance["entity"] = [{"role": "source", "what": {**source, "display": "HL7 v2 message"}}]
-    draft.add({"resourceType": "Provenance", "id": identity, **provenance})
+    told = draft.add({"resourceType": "Provenance", "id": identity, **provenance})
+    return {
+        id(segment): told if name == "EVN" else added
+        for name, listed in (*segments.items(), ("MSH", [header]))
+        for segment in listed
+    }
 
 
 def _event_coding(message: Message) -> dict[str, str]:
@@ -229,8 +239,9 @@ def _recorded(message: Message, feed: Feed) -> str:
 
 
 def _conversion(
-    draft: Draft, kind: tuple[str, str], moment: str, patients: tuple[str, ...], merged: tuple[tuple[str, str], ...]
+    state: Walk, kind: str, loss: Sequence[LostValue], patients: tuple[str, ...], merged: tuple[tuple[str, str], ...]
 ) -> Conversion:
+    draft, moment = state.draft, state.event_time
     entries: list[dict[str, Any]] = []
     keys: list[OrderKey] = []
     control = draft.message.control_id
@@ -242,9 +253,9 @@ def _conversion(
     return Conversion(
         bundle=bundle,
         order_keys=tuple(keys),
-        loss=tuple(lost_values(draft.message)),
+        loss=tuple(loss),
         warnings=(*draft.message.notes, *dict.fromkeys(draft.warnings)),
-        kind=kind,
+        kind=(kind, state.event),
         order_key=OrderKey(STATED, moment, control),
         patients=patients,
         merged=merged,

@@ -1,6 +1,6 @@
 """The Bundle while it is made: resources by deterministic id, merged where named twice, each with its weight."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +11,7 @@ from hospital_adapters.identifiers import resource_id
 
 DIRECTORY = frozenset({"Organization", "Practitioner", "PractitionerRole", "Location", "Device"})
 SNAPSHOT, STATED = 0, 1
+AS_SENT = "urn:kanglian:extension:as-sent"
 
 
 @dataclass(slots=True)
@@ -23,6 +24,8 @@ class Draft:
     weights: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     site: str = ""
+    method: str = ""
+    """The coding method of the diagnosis or procedure that is being read (DG1-2, PR1-2)."""
     patient: str = ""
     encounter: str = ""
     scope: tuple[str, ...] = ()
@@ -44,7 +47,7 @@ class Draft:
                 weight = SNAPSHOT if self.snapshot and kind in DIRECTORY else STATED
             self.weights[reference] = weight
         else:
-            complete(known, resource)
+            complete(known, resource, kind)
         return reference
 
     def local_uri(self, kind: str, name: str) -> str:
@@ -52,8 +55,18 @@ class Draft:
         return f"urn:kanglian:{self.feed.name}:{kind}:{quote(name.strip(), safe='')}"
 
 
-def complete(known: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Fill `known` with what only `other` has; items of lists are added unless already there."""
+def complete(known: dict[str, Any], other: Mapping[str, Any], name: str = "") -> None:
+    """Fill `known` with what only `other` has; items of lists are added unless already there.
+
+    With the `name` of a resource, a single value that `other` has instead of the one in place is kept as it was sent.
+    """
+    differing: list[tuple[str, Any]] = []
+    _complete(known, other, name, differing)
+    if name and differing:
+        keep_as_sent(known, ((place, str(value)) for place, value in differing))
+
+
+def _complete(known: dict[str, Any], other: Mapping[str, Any], path: str, differing: list[tuple[str, Any]]) -> None:
     for key, value in other.items():
         mine = known.get(key)
         if mine is None:
@@ -61,4 +74,19 @@ def complete(known: dict[str, Any], other: Mapping[str, Any]) -> None:
         elif isinstance(mine, list) and isinstance(value, list):
             mine.extend(item for item in value if item not in mine)
         elif isinstance(mine, dict) and isinstance(value, dict):
-            complete(mine, value)
+            _complete(mine, value, f"{path}.{key}", differing)
+        elif mine != value and key not in ("id", "resourceType"):
+            differing.append((f"{path}.{key}", value))
+
+
+def keep_as_sent(resource: dict[str, Any], values: Iterable[tuple[str, str]]) -> None:
+    """Keep (place, text) in the one extension of a resource for what does not fit its elements."""
+    extensions: list[dict[str, Any]] = resource.setdefault("extension", [])
+    found = next((each for each in extensions if each["url"] == AS_SENT), None)
+    if found is None:
+        found = {"url": AS_SENT, "extension": []}
+        extensions.append(found)
+    for place, text in values:
+        item = {"url": place, "valueString": text}
+        if item not in found["extension"]:
+            found["extension"].append(item)

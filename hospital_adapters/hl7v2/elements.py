@@ -26,8 +26,8 @@ def unit_of(node: Node, draft: Draft) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if text or code:
         found["unit"] = text or code
-    if code and name:
-        found["system"] = known_system(name) or draft.local_uri("codesystem", name)
+    if code and (name or text):
+        found["system"] = (known_system(name) if name else None) or draft.local_uri("codesystem", name or draft.site)
         found["code"] = " ".join(code.split())
     if any(node.parts[3:]) or (name and not code):
         whole = concept(node, draft, "")
@@ -40,6 +40,8 @@ def quantity(node: Node, draft: Draft, _argument: str) -> dict[str, Any] | None:
     """CQ (number, units) to Quantity."""
     number = decimal(node.text(1) or "")
     found: dict[str, Any] = {} if number is None else {"value": number}
+    if number is None:
+        node.unmark(1)
     if node.has(2):
         found.update(unit_of(node.child(2), draft))
     return found or None
@@ -246,11 +248,6 @@ def parent_result(node: Node, draft: Draft, _argument: str) -> dict[str, Any] | 
     return found
 
 
-def report_status(text: str, draft: Draft, _argument: str) -> str:
-    """OBR-25 to the report's status; a status of no table is `unknown`."""
-    return mapped_code(text, draft, "report-status") or "unknown"
-
-
 def specimen_availability(text: str, _draft: Draft, _argument: str) -> str | None:
     """SPM-20 to Specimen.status."""
     return {"Y": "available", "N": "unavailable"}.get(text.upper())
@@ -273,7 +270,6 @@ REGISTRY.update(
         "specimen_number": Shape("Identifier", specimen_number),
         "placer_and_filler": Shape("Reference", placer_and_filler),
         "parent_result": Shape("CodeableConcept", parent_result),
-        "report_status": Leaf("Code", report_status),
         "specimen_availability": Leaf("Code", specimen_availability),
     }
 )

@@ -1,7 +1,8 @@
 """The loss report: each component that no rule has taken, by its place; values are never repeated in it."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hospital_adapters.hl7v2.parse import Message, Segment
 
@@ -9,6 +10,8 @@ _OWN = {"MSH": (1, 2)}
 _SET_IDS = frozenset(
     {"PID", "NK1", "PV1", "OBR", "OBX", "SPM", "NTE", "AL1", "DG1", "PR1", "GT1", "IN1", "ARV", "DB1", "TQ1", "FT1"}
 )
+
+_SET_ID = re.compile(r"\s*\d{1,4}\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class LostValue:
     repetition: int
     component: int
     subcomponent: int
+    kept: bool = False
+    """It is in the Bundle as it was sent, in an extension beside the element that it did not fit."""
 
     @property
     def path(self) -> str:
@@ -31,22 +36,32 @@ class LostValue:
         inner = f".{self.subcomponent}" if self.subcomponent else ""
         return f"{self.segment}[{self.sequence}]-{self.field}[{self.repetition}].{self.component}{inner}"
 
+    @property
+    def line(self) -> str:
+        """The line of the loss report."""
+        return f"{self.path} as sent" if self.kept else self.path
 
-def lost_values(message: Message) -> Iterator[LostValue]:
-    """Each value that was sent and not read; delimiters and set ids are no values."""
+    def as_sent(self) -> "LostValue":
+        """The same place, its value kept as it was sent."""
+        return replace(self, kept=True)
+
+
+def unread_values(message: Message) -> Iterator[tuple[Segment, LostValue, str]]:
+    """Each value that was sent and not read, with its raw text; delimiters and set ids are no values."""
     for segment in message.segments:
         for field in range(1, len(segment.fields)):
             if not segment.fields[field] or field in _OWN.get(segment.name, ()):
                 continue
-            if field == 1 and segment.name in _SET_IDS:
+            if field == 1 and segment.name in _SET_IDS and _SET_ID.fullmatch(segment.fields[1]):
                 continue
             yield from _lost(segment, field)
 
 
-def _lost(segment: Segment, field: int) -> Iterator[LostValue]:
+def _lost(segment: Segment, field: int) -> Iterator[tuple[Segment, LostValue, str]]:
     for repetition, node in enumerate(segment.repetitions(field), 1):
         if node.read == -1 or (node.read == 2 and len(node.parts) == 1 and not node.has_inner):
             continue
         for component, subcomponent, text in node.unread():
             if text.strip():
-                yield LostValue(segment.name, segment.sequence, field, repetition, component, subcomponent)
+                lost = LostValue(segment.name, segment.sequence, field, repetition, component, subcomponent)
+                yield segment, lost, text

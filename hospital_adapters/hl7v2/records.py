@@ -31,7 +31,7 @@ def convert_message(feed: Feed, row: InboxRow) -> Converted | NotConverted:
     # a replay does not merge again: people may have taken the merge back since
     merged = () if row.converted else conversion.merged
     merges = [PatientMerge(_id(survivor), _id(retired), row.trace) for retired, survivor in merged]
-    return Converted(operations, merges, [lost.path for lost in conversion.loss])
+    return Converted(operations, merges, [lost.line for lost in conversion.loss])
 
 
 def place_of(problem: ParseProblem) -> str | None:

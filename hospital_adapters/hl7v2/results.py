@@ -1,6 +1,5 @@
 """ORC, OBR, OBX, SPM, TQ1: orders, reports, observations and specimens, linked with each other."""
 
-import re
 from typing import Any
 
 from hospital_adapters.hl7v2 import identity, values
@@ -56,8 +55,10 @@ def _request(walk: Walk) -> str:
     if walk.orc is not None:
         walk.fill("ORC[ServiceRequest]", walk.orc, content)
     if walk.obr is not None:
-        ordered = walk.fill("OBR[ServiceRequest]", walk.obr)
-        complete(content, ordered)
+        walk.fill("OBR[ServiceRequest]", walk.obr, content)
+        for key, items in content.items():  # what ORC and OBR say alike
+            if isinstance(items, list):
+                content[key] = [item for n, item in enumerate(items) if item not in items[:n]]
     content.setdefault("status", "completed" if walk.is_result else "active")
     content["intent"] = "order"
     content["subject"] = walk.subject
@@ -131,6 +132,8 @@ def _ordering_organisation(walk: Walk) -> Resource | None:
 
 def _reference(node: Node, table: str, walk: Walk) -> Resource | None:
     found: Resource | None = element(table, node, walk.draft)
+    if found is None:
+        node.forget()
     return found
 
 
@@ -149,6 +152,9 @@ def observation(walk: Walk, segment: Segment) -> None:
     content.setdefault("code", {"text": "not stated"})
     values.put_value(segment, content, walk.draft)
     values.put_reference_range(segment, content, walk.draft)
+    if "dataAbsentReason" in content and any(key.startswith("value") for key in content):  # obs-6
+        reason = extension("absent-reason", "CodeableConcept", content.pop("dataAbsentReason"))
+        content.setdefault("extension", []).append(reason)
     content["subject"] = walk.subject
     if walk.encounter:
         content["encounter"] = {"reference": walk.encounter}
@@ -215,22 +221,16 @@ def document(walk: Walk, segment: Segment) -> None:
     segment.text(2)
     walk.draft.site = "OBX-5"
     forms = [form for node in segment.repetitions(5) if (form := values.attachment(node, kind, segment))]
-    facts = walk.fill("OBX[Observation]", segment)
-    status = {"entered-in-error": "entered-in-error"}.get(facts.get("status", ""), "current")
-    content: Resource = {"status": status, "subject": walk.subject, "content": [{"attachment": f} for f in forms]}
-    content["type"] = facts.get("code", {"text": "not stated"})
-    if not forms:
-        unknown = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
-        content["content"] = [{"attachment": {"extension": [unknown]}}]
-    if "identifier" in facts:
-        content["identifier"] = facts["identifier"]
-    moment = facts.get("effectiveDateTime", "")
-    if re.search("T.*[+Z-]", moment):
-        content["date"] = moment
+    content = walk.fill("OBX[DocumentReference]", segment)
+    content.setdefault("type", {"text": "not stated"})
+    content["status"] = "entered-in-error" if content.get("docStatus") == "entered-in-error" else "current"
+    content["subject"] = walk.subject
+    unknown = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
+    content["content"] = [{"attachment": form} for form in forms or [{"extension": [unknown]}]]
+    facts: Resource = {}
     _performers(walk, segment, facts)
-    authors = [p for p in facts.get("performer") or [] if not p["reference"].startswith("Location/")]
-    if authors:
-        content["author"] = authors
+    content.setdefault("author", []).extend(facts.get("performer", []))
+    content.setdefault("extension", []).extend(facts.get("extension", []))
     related = [{"reference": reference} for reference in (walk.request,) if reference]
     context: Resource = {"related": related} if related else {}
     if walk.encounter:

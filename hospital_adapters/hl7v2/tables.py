@@ -74,7 +74,7 @@ def code_maps() -> Mapping[str, Mapping[str, str]]:
 
 
 def setter(path: str, kind: str) -> Setter:
-    """A function that puts a value of FHIR type `kind` at `path`; it answers False where the place is taken."""
+    """A function that puts a value of FHIR type `kind` at `path`; it answers False where another is there already."""
     steps = [_step(step, path) for step in path.split(".")]
     *walk, (last_mode, last_name) = steps
 
@@ -94,7 +94,7 @@ def setter(path: str, kind: str) -> Setter:
             items.append(value)
             return True
         if last_name in target:
-            return False
+            return bool(target[last_name] == value)
         target[last_name] = value
         return True
 

@@ -21,6 +21,7 @@ from hospital_adapters.hl7v2.tables import code_maps, element
 UCUM = "http://unitsofmeasure.org"
 _CODED = frozenset({"CE", "CWE", "CNE", "CF", "IS", "ID"})
 _TEXT = frozenset({"ST", "TX", "FT", "GTS", "RFR", ""})
+_MOMENTS = frozenset({"DT", "DTM", "TS", "TM", "DR"})
 _ENCAPSULATED = frozenset({"ED", "RP"})
 _PRINTED = frozenset(
     [
@@ -83,7 +84,7 @@ def _typed(node: Node, kind: str, segment: Segment, draft: Draft) -> tuple[str, 
         return ("valueCodeableConcept", found) if found else None
     if kind in _QUANTITIES:
         return _QUANTITIES[kind](node, segment, draft)
-    if kind in ("DT", "DTM", "TS", "TM", "DR"):
+    if kind in _MOMENTS:
         return _moment(node, kind, draft)
     return None
 
@@ -163,7 +164,8 @@ _QUANTITIES: dict[str, Callable[[Node, Segment, Draft], tuple[str, Any] | None]]
 def put_value(segment: Segment, observation: dict[str, Any], draft: Draft) -> None:
     """OBX-5 into the Observation: one value, or (several repetitions) text lines or components of the same code."""
     kind = (segment.peek(2) or "").upper()
-    segment.text(2)
+    if kind in _CODED | _TEXT | _PRINTED | _MOMENTS or kind in _QUANTITIES:
+        segment.text(2)
     nodes = segment.repetitions(5)
     if kind in _TEXT and len(nodes) > 1:
         observation["valueString"] = "\n".join(filter(None, (node.whole() for node in nodes)))

@@ -37,6 +37,8 @@ class Walk:
     observed: list[str] = field(default_factory=list)
     seen: dict[Keys, int] = field(default_factory=dict)
     last: str = ""
+    added: str = ""
+    """The resource that was put into the Bundle last; `last` is the one that notes belong to."""
     notes: list[tuple[str, Resource]] = field(default_factory=list)
     old_patients: list[str] = field(default_factory=list)
 
@@ -48,7 +50,7 @@ class Walk:
 
     def add(self, kind: str, content: Resource, *keys: str, weight: int | None = None) -> str:
         """Put a resource into the Bundle and remember it as the last one, to which notes belong."""
-        self.last = self.draft.add({"resourceType": kind, **content}, *keys, weight=weight)
+        self.last = self.added = self.draft.add({"resourceType": kind, **content}, *keys, weight=weight)
         return self.last
 
     def get(self, reference: str) -> Resource:
@@ -100,10 +102,10 @@ def demographic(walk: Walk, segment: Segment) -> None:
 def merge(walk: Walk, segment: Segment) -> None:
     """MRG: the patient record that is no longer used, as sent, replaced by the one of PID."""
     keys = identity.patient_keys(segment, (1, 4, 2))
-    content = walk.fill("MRG[Patient]", segment)
     if keys is None or keys == walk.person:
         walk.draft.warnings.append("MRG-1 names no other patient than PID-3; nothing is merged")
         return
+    content = walk.fill("MRG[Patient]", segment)
     new = walk.subject
     content["active"] = False
     content["link"] = [{"other": new, "type": "replaced-by"}]
@@ -229,6 +231,7 @@ def allergy(walk: Walk, segment: Segment) -> None:
 
 def diagnosis(walk: Walk, segment: Segment) -> None:
     """DG1: a diagnosis, and its place in the encounter."""
+    walk.draft.method = segment.peek(2) or ""
     content = walk.fill("DG1[Condition]", segment)
     content["subject"] = walk.subject
     system = "http://terminology.hl7.org/CodeSystem/condition-category"
@@ -252,6 +255,7 @@ def diagnosis(walk: Walk, segment: Segment) -> None:
 
 def procedure(walk: Walk, segment: Segment) -> None:
     """PR1: a procedure."""
+    walk.draft.method = segment.peek(2) or ""
     content = walk.fill("PR1[Procedure]", segment)
     content["status"] = "completed"
     content["subject"] = walk.subject
@@ -337,10 +341,10 @@ def referral(walk: Walk, segment: Segment) -> None:
 def note(walk: Walk, segment: Segment) -> None:
     """NTE: a comment on what the segment before it is about."""
     lines = [node.whole() for node in segment.repetitions(3)]
-    content = walk.fill("NTE[Annotation]", segment)
     text = "\n".join(line for line in lines if line)
     if not text or not walk.last:
         return
+    content = walk.fill("NTE[Annotation]", segment)
     content["text"] = text
     target = walk.last
     if target.startswith("DiagnosticReport/") and walk.request:
@@ -353,3 +357,18 @@ def note(walk: Walk, segment: Segment) -> None:
 
 
 _WITH_NOTES = frozenset({"Observation", "ServiceRequest", "Specimen", "AllergyIntolerance", "Condition", "Procedure"})
+
+
+def home_of(walk: Walk, segment: Segment) -> str:
+    """The resource that tells what a segment said, once the segment has been handled."""
+    retired = walk.old_patients[-1] if walk.old_patients else ""
+    places = {
+        **dict.fromkeys(("PID", "PD1"), walk.patient),
+        **dict.fromkeys(("PV1", "PV2", "DRG", "ARV"), walk.encounter),
+        **dict.fromkeys(("IN1", "IN2", "IN3"), walk.coverage),
+        **dict.fromkeys(("ORC", "TQ1"), walk.request),
+        **dict.fromkeys(("OBR", "CTI"), walk.report),
+        "MRG": retired,
+        "NTE": walk.last,
+    }
+    return places.get(segment.name, walk.added) or walk.patient

@@ -317,13 +317,13 @@ def test_a_refused_message_comes_in_after_a_change_of_the_map(platform: Running)
 
 
 def test_a_changed_map_updates_what_was_converted_before_under_the_same_ids(platform: Running) -> None:
-    one = somebody(sex="女")
+    one = somebody(sex="小姐")
     sent = [adt(one, "A01"), result(one, code="K^血钾^L")]
     platform.take_in(*sent)
     hospital = platform.client("first-hospital")
     everything = {kind: _ids(hospital, kind, one) for kind in ("Patient", "Encounter", "Observation")}
     assert "gender" not in hospital.get(f"Patient/{one.patient}").json()
-    with _maps(platform, "{PID-8: {女: female}, OBX-3: {K: 'http://loinc.org|2823-3'}}"):
+    with _maps(platform, "{PID-8: {小姐: female}, OBX-3: {K: 'http://loinc.org|2823-3'}}"):
         for _ in range(2):
             platform.run("adapter", "replay", "first-hospital", "--converted", ok=False, timeout_s=120)
         patient = hospital.get(f"Patient/{one.patient}").json()

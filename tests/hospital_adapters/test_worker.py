@@ -180,7 +180,7 @@ async def test_a_refused_neighbour_costs_the_others_nothing(door: Door) -> None:
     assert place == "line 3, Patient.gender"
 
 
-def of_patient(event: str, control: str, number: str, hour: str = "03", sex: str = "\u7537") -> InboxMessage:
+def of_patient(event: str, control: str, number: str, hour: str = "03", sex: str = "\u5148\u751f") -> InboxMessage:
     header = f"MSH|^~\\&|HIS|H|K|R|20260102{hour}0405+0800||ADT^{event}|{control}|P|2.5.1||||||UNICODE UTF-8"
     frame = Frame(f"{header}\rPID|1||{number}^^^H^MR||Z^W{hour}|||{sex}\r".encode())
     return inbox_message(Feed("hospital", "hospital", "hl7v2"), frame)
@@ -234,7 +234,7 @@ async def test_a_replay_after_a_change_of_the_map_updates_the_same_records_once(
     reference = patient_of(newer)
     assert [b"gender" in body for body in await versions(door, reference)] == [False, False]
     before = await door.count("Patient", "hospital")
-    for maps, wanted in (({}, 2), ({"PID-8": {"\u7537": "male"}}, 3), ({"PID-8": {"\u7537": "male"}}, 3)):
+    for maps, wanted in (({}, 2), ({"PID-8": {"\u5148\u751f": "male"}}, 3), ({"PID-8": {"\u5148\u751f": "male"}}, 3)):
         door.feeds["hospital"] = replace(plain, code_maps=maps)
         await release(door, "R1", "R2")
         found = await versions(door, reference)

@@ -162,13 +162,13 @@ def test_refused_values_are_lost_not_invented(converted: Convert) -> None:
 
 
 def test_a_feed_maps_its_own_codes_and_keeps_the_ids(converted: Convert) -> None:
-    pid = "PID|1||7^^^A^MR||Wang||19800101|男"
+    pid = "PID|1||7^^^A^MR||Wang||19800101|先生"
     plain = converted("ADT^A01", pid)
     feed = Feed(
         "lab",
         "first-hospital",
         "hl7v2",
-        code_maps={"PID-8": {"男": "male"}, "OBX-3": {"血糖": "http://loinc.org|2345-7"}},
+        code_maps={"PID-8": {"先生": "male"}, "OBX-3": {"血糖": "http://loinc.org|2345-7"}},
     )
     mapped = converted("ADT^A01", pid, feed=feed)
     assert "gender" not in only(plain, "Patient")
