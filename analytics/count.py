@@ -10,11 +10,12 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from msgspec.structs import replace
 
 from analytics.deidentify import arrow_schema, written_types
 from analytics.disclosure import ExactCell
 from analytics.files import AnalyticsFiles, Manifest
-from analytics.question import Conditions, Question, Range
+from analytics.question import Conditions, Measured, Question, Range
 
 _LEVELS = "urn:kanglian:hospital-level|"
 _RADIUS_KM = 6371.0
@@ -219,17 +220,27 @@ class _Statement:
             tests = " or ".join(self._code_test("d.code", code) for code in conditions.diagnosed)
             clauses.append(f"exists (select 1 from diagnosis d where d.person = {person} and ({tests}))")
         if conditions.measured is not None:
-            measured = conditions.measured
-            until = "current_date" if self.question.subject == "person" else "e.month"
-            code = self._any_code("m.codes", (measured.code,))
-            months = self._value(measured.within_months)
-            inside = " and ".join(self._range("last.value", measured.value)) or "true"
-            clauses.append(
-                f"exists (select 1 from (select m.value from measurement m where m.person = {person} and {code} "
-                f"and m.month <= {until} and m.month >= {until} - to_months({months}::integer) "
-                f"order by m.month desc, m.row limit 1) last where {inside})"
-            )
+            clauses.append(self._last_measured(conditions.measured, person))
+        if conditions.controlled:
+            ever = [replace(measured, value=Range()) for measured in conditions.controlled]
+            clauses += [
+                f"({self._last_measured(measured, person)} or not {self._last_measured(had, person)})"
+                for measured, had in zip(conditions.controlled, ever, strict=True)
+            ]
+            clauses.append("(" + " or ".join(self._last_measured(had, person) for had in ever) + ")")
         return clauses
+
+    def _last_measured(self, measured: Measured, person: str) -> str:
+        """Whether the person has had the measurement in time, and the last one lies in the range."""
+        until = "current_date" if self.question.subject == "person" else "e.month"
+        code = self._any_code("m.codes", (measured.code,))
+        months = self._value(measured.within_months)
+        inside = " and ".join(self._range("last.value", measured.value)) or "true"
+        return (
+            f"exists (select 1 from (select m.value from measurement m where m.person = {person} and {code} "
+            f"and m.month <= {until} and m.month >= {until} - to_months({months}::integer) "
+            f"order by m.month desc, m.row limit 1) last where {inside})"
+        )
 
     def _range(self, column: str, given: Range) -> list[str]:
         clauses = []

@@ -6,7 +6,8 @@
      "group_by": ["county", "quarter"], "period": {"from": "2025-01", "below": "2026-01"}}
 
 Conditions of `where` hold together; alternatives inside a list. A rate is the share of `where` that `numerator` holds
-for as well. Codes are "system|code", a trailing star matches every code that begins so.
+for as well. Codes are "system|code", a trailing star matches every code that begins so. Bounds lie on fixed steps: two
+questions that differ by a year of age, or a kilometre, would differ by a person or two (decision record 0015).
 """
 
 import re
@@ -31,6 +32,11 @@ Group = Literal[
     "distance_band",
 ]
 MOST_GROUPS = 3
+AGE_STEP, OTHER_AGES = 5, frozenset({1, 6, 14, 18})
+"""Bounds of age: multiples of the step, and the ages at which law and medicine part childhood."""
+DISTANCE_STEP_KM = 5
+VALUE_DIGITS = 3
+"""Significant digits of a bound of a measured value: 11.1 mmol/L, not 11.13."""
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 _OF_EVENTS: frozenset[Group] = frozenset({"year", "quarter"})
@@ -85,6 +91,8 @@ class Conditions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     county: tuple[str, ...] = ()
     township: tuple[str, ...] = ()
     measured: Measured | None = None
+    controlled: tuple[Measured, ...] = ()
+    """Of these, each that the person has had is in its range, and there is one at least."""
     kind: tuple[str, ...] = ()
     organisation: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
@@ -142,7 +150,26 @@ def _check_conditions(subject: Subject, conditions: Conditions) -> None:
         given = getattr(conditions, name)
         if given not in (None, ()) and subject not in subjects:
             raise Invalid(f"a {subject} has no '{name}'")
+    measured = (*([conditions.measured] if conditions.measured else []), *conditions.controlled)
+    _check_steps(conditions, [each.value for each in measured])
     codes = (*conditions.diagnosed, *conditions.kind, *conditions.code)
-    for code in (*codes, conditions.measured.code) if conditions.measured else codes:
+    for code in (*codes, *(each.code for each in measured)):
         if "|" not in code or len(code) > 200 or len(code.rstrip("*")) < len(code) - 1:
             raise Invalid(f"'{code}' is not of the form system|code or system|prefix*")
+
+
+def _check_steps(conditions: Conditions, measured: list[Range]) -> None:
+    for bound in _bounds([conditions.age]):
+        if bound % AGE_STEP and bound not in OTHER_AGES:
+            others = ", ".join(map(str, sorted(OTHER_AGES)))
+            raise Invalid(f"age: {bound:g} is no bound of an age class: take a multiple of {AGE_STEP}, or {others}")
+    for bound in _bounds([conditions.distance_km]):
+        if bound % DISTANCE_STEP_KM:
+            raise Invalid(f"distance_km: {bound:g} is not a multiple of {DISTANCE_STEP_KM}")
+    for bound in _bounds([conditions.value, *measured]):
+        if bound != float(f"{bound:.{VALUE_DIGITS}g}"):
+            raise Invalid(f"value: {bound!r} has more than {VALUE_DIGITS} significant digits")
+
+
+def _bounds(ranges: list[Range | None]) -> list[float]:
+    return [bound for each in ranges if each for bound in (each.start, each.below) if bound is not None]

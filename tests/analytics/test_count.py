@@ -112,7 +112,7 @@ def test_movements_follow_the_person_across_source_patients(county: AnalyticsFil
 
 
 def test_distance_is_from_the_township_to_the_hospital(county: AnalyticsFiles) -> None:
-    question = '{"title": "x", "subject": "encounter", "where": {"distance_km": {"from": 16, "below": 18}}}'
+    question = '{"title": "x", "subject": "encounter", "where": {"distance_km": {"from": 15, "below": 20}}}'
     assert ask(county, question) == [(1, 1, None)]
 
 
@@ -122,6 +122,14 @@ def test_people_by_age_and_sex(county: AnalyticsFiles) -> None:
         '"value": {"below": 7}, "within_months": 600}}, "group_by": ["sex"]}'
     )
     assert ask(county, question) == [("male", 1, 1, None)]
+
+
+def test_controlled_is_every_measurement_that_the_person_has_had(county: AnalyticsFiles) -> None:
+    systolic = '{"code": "http://loinc.org|8480-6", "value": {"below": 140}, "within_months": 600}'
+    hba1c = f'{{"code": "{HBA1C}", "value": {{"below": 7}}, "within_months": 600}}'
+    question = '{"title": "x", "subject": "person", "where": {"controlled": [%s]}, "group_by": ["sex"]}'
+    assert ask(county, question % f"{hba1c}, {systolic}") == [("male", 1, 1, None)], "1 has 8.0, 3 has 7.0"
+    assert ask(county, question % systolic) == [], "nobody has had one"
 
 
 def test_only_the_newest_row_counts_and_deleted_ones_do_not(tmp_path: Path) -> None:

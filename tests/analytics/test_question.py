@@ -25,9 +25,32 @@ def test_the_questions_that_come_with_it_are_understood(name: str) -> None:
         ('{"title": "x", "subject": "measurement", "where": {}}', "names their code"),
         ('{"title": "x", "subject": "person", "where": {"diagnosed": ["E11"]}}', "'E11'"),
         ('{"title": "x", "subject": "person", "where": {"diagnosed": ["a|b**"]}}', "is not of the form"),
+        ('{"title": "x", "subject": "person", "where": {"age": {"from": 41}}}', "age: 41 is no bound"),
+        ('{"title": "x", "subject": "person", "where": {"age": {"below": 64.5}}}', "age: 64.5"),
+        ('{"title": "x", "subject": "encounter", "where": {"distance_km": {"from": 7}}}', "distance_km: 7 is not"),
+        (
+            '{"title": "x", "subject": "measurement", "where": {"code": ["a|b"], "value": {"from": 7.005}}}',
+            "value: 7.005 has more than 3",
+        ),
+        (
+            '{"title": "x", "subject": "person", "where": {"controlled": [{"code": "ab", "value": {}}]}}',
+            "'ab' is not of the form",
+        ),
+        (
+            '{"title": "x", "subject": "person", "where": {"measured": {"code": "a|b", "value": {"below": 11.13}}}}',
+            "value: 11.13",
+        ),
         ('{"title": "x", "subject": "encounter", "where": {}, "period": {"from": "2025", "below": "2026-01"}}', "2025"),
     ],
 )
 def test_a_wrong_question_is_told_by_its_key(text: str, cause: str) -> None:
     with pytest.raises(Invalid, match=cause.replace("*", r"\*").replace("|", r"\|")):
         read_question(text.encode())
+
+
+def test_bounds_that_medicine_and_law_use_are_taken() -> None:
+    text = (
+        '{"title": "x", "subject": "measurement", "where": {"code": ["a|b"], "age": {"from": 18, "below": 65},'
+        '"value": {"from": 11.1, "below": 140}}}'
+    )
+    assert read_question(text.encode()).where.age
