@@ -153,6 +153,14 @@ def identity_number(area_code: str, born: date, sequence: int, sex: str) -> str:
     return digits + "10X98765432"[sum(int(d) * w for d, w in zip(digits, weights, strict=True)) % 11]
 
 
+def quarters(today: date) -> list[date]:
+    """First days of the last eight calendar quarters; the present one counts once it is thirty days old."""
+    number = today.year * 4 + (today.month - 1) // 3
+    if (today - date(today.year, today.month - (today.month - 1) % 3, 1)).days < 30:
+        number -= 1
+    return [date(each // 4, each % 4 * 3 + 1, 1) for each in range(number - 7, number + 1)]
+
+
 class _Maker:
     def __init__(self, seed: int, today: date) -> None:
         self.random = random.Random(seed)  # noqa: S311 - a reproducible county, not a secret
@@ -202,10 +210,10 @@ class _Maker:
         return Visit(hospital, number, start, end, kind, diagnoses, measurements)
 
     def quarterly(self, resident: Resident, hospital: HospitalId) -> None:
-        """Two years of follow-up visits each quarter, with HbA1c and blood pressure as the illnesses ask."""
+        """A follow-up visit in each quarter of two years, with HbA1c and blood pressure as the illnesses ask."""
         controlled = self.random.random() < 0.5
-        for quarter in range(8):
-            day = self.today - timedelta(days=45 + 91 * (7 - quarter) + self.random.randint(-20, 20))
+        for begin in quarters(self.today):
+            day = min(begin + timedelta(days=45 + self.random.randint(-20, 20)), self.today - timedelta(days=5))
             results: dict[Interest, str] = {}
             if "E11.9" in resident.illnesses:
                 middle = 6.4 if controlled else 8.2
@@ -245,7 +253,7 @@ def make_region(seed: int = 20_261, residents: int = 200, today: date = date(202
     """The county's residents with their histories.
 
     Of 200: zhang.wei and liu.yang, who can sign in and were only ever at first-hospital; about 70 with diabetes and
-    60 with hypertension, followed each quarter for two years; 40 referred up and 24 down; one registered twice (a merge
+    60 with hypertension, followed each quarter for two years; 60 referred up and 19 down; one registered twice (a merge
     follows), one HIV result, one who refuses to share. Smaller counties keep the proportions.
     """
     maker = _Maker(seed, today)
@@ -287,3 +295,5 @@ def _live(maker: _Maker, resident: Resident) -> None:
         maker.refer(resident, "township-clinic", "county-hospital")
     elif resident.number % 8 == 1:
         maker.refer(resident, "county-hospital", "township-clinic")
+    elif resident.number % 8 == 3:
+        maker.refer(resident, "county-hospital", "first-hospital")
