@@ -79,9 +79,10 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no t
 async def open_pool(url: str, settings: dict[str, str], *, most: int) -> asyncpg.Pool:
     """Open a pool of at most `most` connections with these session settings; connections are made when asked for."""
     with database_errors():
-        return await asyncpg.create_pool(
+        pool = await asyncpg.create_pool(
             url,
-            min_size=1,
+            # asyncpg tells of each attempt to restore a floor with a traceback: pages of them when the database is away
+            min_size=0,
             max_size=most,
             connection_class=Connection,
             server_settings=settings,
@@ -90,6 +91,8 @@ async def open_pool(url: str, settings: dict[str, str], *, most: int) -> asyncpg
             max_inactive_connection_lifetime=0,
             timeout=5,
         )
+        async with pool.acquire():
+            return pool
 
 
 def is_not_now(error: BaseException) -> bool:
