@@ -258,7 +258,8 @@ def _at_level(level: str, *, permit: bool) -> RowRule:
     if not with_normal:
         return LabelsAny(mask)
     under = (ABOVE_NORMAL | BELOW_NORMAL) & ~mask
-    return LabelsNone(under) if under else EVERYTHING
+    # a row that took a level from another one carries two: the higher one counts
+    return any_of(LabelsAny(mask), LabelsNone(under)) if under else EVERYTHING
 
 
 def _covered(rule: Rule) -> RowRule:

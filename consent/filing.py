@@ -87,8 +87,11 @@ async def apply(
     await reclassify(connection, sorted({states[holder].person for holder in patients(consents)}))
 
 
-async def reclassify(connection: asyncpg.Connection, persons: Sequence[int]) -> None:
-    """Form the classes of these persons from their Consents in force; their rows are stamped by a job."""
+async def reclassify(connection: asyncpg.Connection, persons: Sequence[int], *, regrouped: bool = False) -> None:
+    """Form the classes of these persons from their Consents in force; their rows are stamped by a job.
+
+    `regrouped`: the persons have other holders than before.
+    """
     found = await classes.consents_of(connection, persons)
     texts = {each.person: encode_class(class_of(_groups(each), now_us())) for each in found}
     none = encode_class(NO_CONSENT)
@@ -97,6 +100,7 @@ async def reclassify(connection: asyncpg.Connection, persons: Sequence[int]) -> 
     waiting = await classes.classify(
         connection,
         {each.person: (numbers[texts[each.person]], each.merged_at is not None) for each in found},
+        regrouped=regrouped,
     )
     if waiting:
         payload = {"persons": [str(person) for person in waiting]}

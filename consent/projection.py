@@ -63,8 +63,9 @@ class AccessProjection:
         named = {holder: identity for work in works for holder, identity in work.holders.items()}
         named |= filing.patients(changes)
         states = await ensure_holders(connection, dict(sorted(named.items())))
+        said = await spreading.said_by_others(connection, works, self.hasher)
         for work in works:
-            _stamp(work, states, waiting.get(work.change.key, 0))
+            _stamp(work, states, waiting.get(work.change.key, 0) | said.get(work.change.key, 0))
         await self._remember_attachments(connection, works)
         await spreading.spread(connection, works, stored, states, hasher=self.hasher, base_url=self._base_url)
         await self._adopt_binaries(connection, works)
@@ -76,7 +77,7 @@ class AccessProjection:
 
     async def people_changed(self, connection: asyncpg.Connection, persons: Sequence[int]) -> None:
         """Form the classes of persons anew after they were linked or parted."""
-        await filing.reclassify(connection, persons)
+        await filing.reclassify(connection, persons, regrouped=True)
         await settle_referrals(connection, persons, ())
 
     def _read(self, change: Change) -> Work:
@@ -161,8 +162,8 @@ def _stamp(work: Work, states: dict[int, HolderState], waiting: int) -> None:
     access.holder = holders[0] if holders else 0
     access.others = holders[1:] or None
     access.consent_class = states[holders[0]].consent_class if holders else 0
-    # what other rows once said of this one stays; what its own codes said is read anew
-    inherited = before & SPREADING & ~own_of(before) if work.change.operation == "update" else 0
+    # what other rows once said of this one stays, over a deletion too; what its own codes said is read anew
+    inherited = before & SPREADING & ~own_of(before)
     access.labels = work.reading.labels | inherited | (waiting & SPREADING) | (before & REVIEW)
     if work.naming.custodian_only and type_rules()[work.change.resource_type].kind == "directory":
         access.labels |= KEPT

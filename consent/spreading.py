@@ -18,7 +18,7 @@ from consent.labels import SPREADING, Spread, own_of, spreads_of, table, targets
 from consent.persons import split_reference
 from ehr.access.attachments import attached_to
 from ehr.access.holders import Custody, HolderState, RowState, custody_of
-from ehr.access.labels import keep_for_later, raise_labels, rows_with_terms
+from ehr.access.labels import keep_for_later, labels_by_terms, raise_labels, rows_with_terms
 from ehr.keys import TermHasher, row_key
 from ehr.store.jobs import enqueue
 
@@ -92,13 +92,37 @@ async def spread(
     for work in works:
         access = work.change.access
         access.labels = with_level(access.labels)
-        if work.change.operation == "update" and access.labels & SPREADING:
+        if work.change.version > 1 and access.labels & SPREADING:
             # the version in place is about to become history: it is seen by its own and the current labels
             to_stored[work.change.key] = to_stored.get(work.change.key, 0) | access.labels & SPREADING
     await keep_for_later(connection, later)
     raised = await raise_labels(connection, to_stored)
     sources = {work.change.key: work.change.access.labels for work in works if work.change.access.labels & SPREADING}
     await raise_referrers(connection, raised | sources, hasher, fresh={key: custody[key] for key in fresh})
+
+
+async def said_by_others(connection: asyncpg.Connection, works: Sequence["Work"], hasher: TermHasher) -> dict[int, int]:
+    """What stored rows of the same custodian say, by their own codes, of rows that no longer say it themselves.
+
+    One bit serves both sources, so that it cannot tell whether a label that the row's own codes gave came from a
+    report, too.
+    """
+    dropped = {
+        work.change.key: (lost, work.change.access.custodian)
+        for work in works
+        if (lost := own_of(work.change.access.labels) & ~own_of(work.reading.labels))
+    }
+    salts = [
+        hasher.reference_salt(kind.type, kind.parameter) for kind in table().spreads if kind.down and kind.parameter
+    ]
+    keys = {key ^ salt: key for key in dropped for salt in salts}
+    said: dict[int, int] = {}
+    for custodian, labels, terms in await labels_by_terms(connection, list(keys)):
+        for term in terms:
+            lost, keeper = dropped[keys[term]]
+            if keeper == custodian:
+                said[keys[term]] = said.get(keys[term], 0) | own_of(labels) & lost
+    return said
 
 
 def _agree(

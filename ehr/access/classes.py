@@ -119,16 +119,23 @@ _CLASSIFY = """with given as (
   update person p set "class" = g.class, under_review = g.review from given g
   where p.person = g.person and (p."class" <> g.class or p.under_review <> g.review) returning p.person
 )
-insert into restamp (person) select person from changed order by person on conflict do nothing returning person"""
+insert into restamp (person) select person from changed union select person from given where $4::boolean
+order by person on conflict (person) do update set person = excluded.person returning person"""
 
 
-async def classify(connection: asyncpg.Connection, classes: Mapping[int, tuple[int, bool]]) -> list[int]:
-    """Set (class, under review) of persons; returns those whose rows wait to be stamped anew."""
+async def classify(
+    connection: asyncpg.Connection, classes: Mapping[int, tuple[int, bool]], *, regrouped: bool = False
+) -> list[int]:
+    """Set (class, under review) of persons; returns those whose rows wait to be stamped anew.
+
+    `regrouped`: holders came or went, whose rows carry the class of the person whom they belonged to before.
+    """
     rows = await connection.fetch(
         _CLASSIFY,
         list(classes),
         [number for number, _ in classes.values()],
         [review for _, review in classes.values()],
+        regrouped,
     )
     return [row["person"] for row in rows]
 

@@ -1,6 +1,6 @@
 """Labels of stored rows: found by the references to them, raised in the transaction of the row that brings them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 
@@ -67,6 +67,18 @@ async def rows_with_terms(
         limit,
     )
     return [(row["key"], row["labels"], list(row["terms"])) for row in rows]
+
+
+async def labels_by_terms(connection: asyncpg.Connection, terms: Sequence[int]) -> list[tuple[int, int, list[int]]]:
+    """(custodian, labels, those of the terms it carries) of labelled rows with some of the terms."""
+    if not terms:
+        return []
+    rows = await connection.fetch(
+        """select r.custodian, r.labels, array(select t from unnest(r.terms) t where t = any($1::bigint[])) as found
+        from resource r where r.terms && $1::bigint[] and r.labels <> 0 and r.key is not null""",
+        terms,
+    )
+    return [(row["custodian"], row["labels"], list(row["found"])) for row in rows]
 
 
 async def keep_for_later(connection: asyncpg.Connection, labels: Mapping[int, int]) -> None:
