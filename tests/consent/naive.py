@@ -92,7 +92,7 @@ def _conditions(provision: dict[str, Any], request: dict[str, Any], row: dict[st
     if recipients:
         checks.append(any(_is_actor(actor, request) for actor in recipients))
     if keepers:
-        checks.append(row["custodian"] in keepers)
+        checks.append(bool({row["custodian"], *row.get("wholes", ())} & set(keepers)))
     if "action" in provision:
         checks.append(request["action"] in {a["coding"][0]["code"] for a in provision["action"]})
     if "purpose" in provision:
