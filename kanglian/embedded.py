@@ -49,7 +49,7 @@ wal_level = replica
 max_wal_senders = 3
 wal_buffers = 16MB
 min_wal_size = 128MB
-max_wal_size = 2GB
+max_wal_size = 1GB
 checkpoint_timeout = 15min
 checkpoint_completion_target = 0.9
 autovacuum_max_workers = 2
@@ -74,6 +74,7 @@ log_min_error_statement = panic
 log_checkpoints = off
 include_if_exists = 'operator.conf'
 """
+# max_wal_size: after a crash about that much is replayed, 200 MB in a CPU second, and "back within 10 s" is asked.
 # log_min_error_statement and the parameter lengths: statements carry values of patients, the log shall not.
 
 
