@@ -98,13 +98,28 @@ def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Conditi
     index = rendering.alias("d")
     number = parameter_number(criterion.resource_type, criterion.code)
     if criterion.resource_type in _ONE_DATE and MAIN_DATE.get(criterion.resource_type) == criterion.code:
-        return Condition(sql=f"({' or '.join(_by_start(rendering, alias, str(number), value) for value in values)})")
+        tests = [_by_start(rendering, alias, str(number), value) for value in values]
+        share = _share_by_start(rendering, values[0]) if len(values) == 1 else 0.0
+        return Condition(sql=f"({' or '.join(tests)})", share=share)
     tests = [comparison(rendering, f"{index}.low", f"{index}.high", value) for value in values]
     parameter = rendering.add(number, "integer")
     return Condition(
         sql=f"exists (select 1 from index_date {index} where {index}.key = {alias}.key"
         f" and {index}.parameter = {parameter} and ({' or '.join(tests)}))"
     )
+
+
+def _share_by_start(rendering: Rendering, value: DateValue) -> float:
+    """About which share of the rows the value admits, where the start of a row's range tells it nearly alone."""
+    frequencies = rendering.frequencies
+    match value.prefix:
+        case "ge":
+            return frequencies.share_between(value.low_us, None)
+        case "sa":
+            return frequencies.share_between(value.high_us, None)
+        case "lt" | "le":
+            return frequencies.share_between(None, value.low_us)
+    return 0.0
 
 
 def _by_start(rendering: Rendering, alias: str, parameter: str, value: DateValue) -> str:

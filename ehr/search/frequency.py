@@ -6,6 +6,7 @@ walking the rows of the type from the newest is quicker.
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -21,16 +22,20 @@ FREQUENT_ROWS = 3000
 _AGE_S = 30.0
 _AGE_WITHOUT_S = 5.0
 _QUERY = """with size as (select greatest(c.reltuples, 1) as rows from pg_class c where c.oid = 'resource'::regclass)
-select false as of_type, e.value, e.share, size.rows
+select 'term' as of, e.value, e.share, size.rows
 from size cross join pg_stats s cross join lateral unnest(s.most_common_elems::text::bigint[], s.most_common_elem_freqs)
   as e(value, share)
 where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'terms'
   and e.share >= least($1, $2 / size.rows)
 union all
-select true, e.value, e.share, size.rows
+select 'type', e.value, e.share, size.rows
 from size cross join pg_stats s cross join lateral unnest(s.most_common_vals::text::bigint[], s.most_common_freqs)
   as e(value, share)
-where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'type'"""
+where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'type'
+union all
+select 'at', e.value, 1 - s.null_frac, size.rows
+from size cross join pg_stats s cross join lateral unnest(s.histogram_bounds::text::bigint[]) as e(value)
+where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'at'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,17 @@ class Frequencies:
     """About how many rows have a frequent term."""
     rows_of_type: Mapping[int, float] = field(default_factory=dict)
     """About how many rows are of a type."""
+    main_dates: tuple[int, ...] = ()
+    """Main dates that part the dated rows into equal shares, in order."""
+    dated: float = 0.0
+    """The share of rows that have a main date."""
     known: bool = False
+
+    def share_between(self, low: int | None, high: int | None) -> float:
+        """About which share of the rows has its main date in [low, high)."""
+        first = 0 if low is None else bisect_left(self.main_dates, low)
+        last = len(self.main_dates) if high is None else bisect_left(self.main_dates, high)
+        return self.dated * max(0, last - first) / max(1, len(self.main_dates))
 
 
 UNKNOWN = Frequencies()
@@ -56,7 +71,7 @@ async def term_frequencies(hasher: TermHasher, pool: asyncpg.Pool) -> Frequencie
     found = _known.get(hasher)
     if found is None or now - found[0] > (_AGE_S if found[1].known else _AGE_WITHOUT_S):
         rows = await pool.fetch(_QUERY, COMMON, float(FREQUENT_ROWS))
-        of_terms = {row["value"]: row["share"] for row in rows if not row["of_type"]}
+        of_terms = {row["value"]: row["share"] for row in rows if row["of"] == "term"}
         size = rows[0]["rows"] if rows else 0
         found = _known[hasher] = (
             now,
@@ -64,7 +79,9 @@ async def term_frequencies(hasher: TermHasher, pool: asyncpg.Pool) -> Frequencie
                 frozenset(term for term, share in of_terms.items() if share >= COMMON),
                 frozenset(of_terms),
                 {term: share * size for term, share in of_terms.items()},
-                {row["value"]: row["share"] * size for row in rows if row["of_type"]},
+                {row["value"]: row["share"] * size for row in rows if row["of"] == "type"},
+                tuple(sorted(row["value"] for row in rows if row["of"] == "at")),
+                max((row["share"] for row in rows if row["of"] == "at"), default=0.0),
                 bool(of_terms),
             ),
         )

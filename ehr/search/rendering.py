@@ -21,11 +21,14 @@ class Condition:
     sql: str | None = None
     keyed: bool = False
     """True where `sql` names rows by key or holder, so that it selects few whatever its values."""
+    share: float = 0.0
+    """About which share of the rows of the type meets `sql`, where statistics tell."""
 
 
 LEAD = "lead"
 """The alias of the people whose rows are looked through."""
 _FEW_TERMS = 4
+_MANY = 0.2
 _FAR_BEYOND = 2
 _ROW_BY_ROW = "({}) is true"
 """How terms are compared where their index is not to be used."""
@@ -110,7 +113,8 @@ class Rendering:
         if not self.ordered_by_index or not self.frequencies.known or len(conditions) > 1:
             return False
         return all(
-            condition.sql is None and not condition.negated and not self.frequencies.common.isdisjoint(condition.terms)
+            not condition.negated
+            and (condition.share >= _MANY or not self.frequencies.common.isdisjoint(condition.terms))
             for condition in conditions
         )
 
@@ -119,7 +123,8 @@ class Rendering:
         number = type_number(resource_type)
         rows = self.frequencies.rows_of_type.get(number, 0.0)
         for condition in conditions:
-            rows = max(self.frequencies.rows_of_term.get(term, 0.0) for term in condition.terms)
+            with_terms = [self.frequencies.rows_of_term.get(term, 0.0) for term in condition.terms]
+            rows = max(with_terms, default=rows * condition.share)
         sees_all = forms_of(self.row_filter).of_type(number) == EVERYTHING
         self.beyond_count = sees_all and rows > _FAR_BEYOND * limits.COUNTED
         return f"{self.row(alias, resource_type)} and {self.conditions(alias, conditions, compared=_ROW_BY_ROW)}"

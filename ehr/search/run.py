@@ -27,7 +27,7 @@ from ehr.search.sort import keys_of
 from ehr.search.statement import (
     Given,
     count_statement,
-    counts_on_page,
+    counted_on_page,
     keys_statement,
     matching_rows,
     page_statement,
@@ -199,7 +199,7 @@ class _Request:
         if first["overflow"]:
             return await self._page(connection, position, given, following, walk=True)
         require_fresh(self.scope, first["epoch"], first["highest_class"])
-        counted = not self.query.count_only and counts_on_page(rendering, self.query, position)
+        counted = None if self.query.count_only else counted_on_page(rendering, self.query, position)
         found = self._read(rows, given, counted=counted)
         if include.needs_bodies(self.query) and not self.query.count_only:
             found.includes = await self._targets(connection, found)
@@ -221,14 +221,14 @@ class _Request:
         async with pool.acquire() as free:
             return list(await free.fetch(text, *values))
 
-    def _read(self, rows: list[asyncpg.Record], given: Given | None, *, counted: bool) -> _Found:
+    def _read(self, rows: list[asyncpg.Record], given: Given | None, *, counted: int | None) -> _Found:
         first = rows[0]
         matches = sorted((row for row in rows if row["place"]), key=itemgetter("place"))
         found = _Found([_version(row) for row in matches], [], first["total"], None)
         found.includes = _distinct(found.matches, (_version(row) for row in rows if row["place"] == 0))
         if given is not None:
             found.total = given.total
-        elif counted and first["found"] < limits.COUNTED:
+        elif counted is not None and first["found"] < counted:
             found.total = first["found"]
         return found
 

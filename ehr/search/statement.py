@@ -82,9 +82,14 @@ def page_statement(
     )
 
 
-def counts_on_page(rendering: Rendering, query: SearchQuery, position: Position | None) -> bool:
-    """Whether the first page read on to `limits.COUNTED` matches, so that fewer matches were counted on the way."""
-    return position is None and query.total != "none" and not rendering.beyond_count
+def counted_on_page(rendering: Rendering, query: SearchQuery, position: Position | None) -> int | None:
+    """Up to how many matches a first page reads on, so that fewer are counted on the way; None on other pages.
+
+    Only the page itself where statistics say that there are far more than would be counted.
+    """
+    if position is not None or query.total == "none":
+        return None
+    return query.count + 1 if rendering.beyond_count else max(limits.COUNTED, query.count + 1)
 
 
 def _matches(
@@ -99,9 +104,8 @@ def _matches(
     rendering.ordered_by_index = query.total != "accurate" and (keys_of(query) == _SAFE_ORDER or order.is_by_main_date)
     meets = row_condition(rendering, "r", query.resource_type, query.clauses)
     rendering.ordered_by_index = False
-    first = position is None and query.total != "none"
-    counting = first and not rendering.beyond_count
-    limit = max(limits.COUNTED, query.count + 1) if counting else query.count + 1
+    counted = counted_on_page(rendering, query, position)
+    limit = counted or query.count + 1
     if order.is_by_main_date and not (rendering.led or rendering.few):
         rows = _dated_first(rendering, f"{meets}{after}", order, position, limit)
     else:
@@ -112,14 +116,14 @@ def _matches(
         beyond = f"(select count(*) from ({matching_rows(rendering, query, '1')}) as matches)"
         return (
             f"case when (select count(*) from page) < {limits.COUNTED} then null else {beyond} end"
-            if counting
+            if counted
             else beyond
         )
-    if first or query.total == "none" or (position is not None and position.large):
+    if counted or query.total == "none" or (position is not None and position.large):
         return "null::bigint"
     again = matching_rows(rendering, query, "1")
-    counted = f"(select count(*) from ({again} limit {limits.COUNTED}) as counted)"
-    return f"(select nullif(found.number, {limits.COUNTED}) from (select {counted} as number) as found)"
+    number = f"(select count(*) from ({again} limit {limits.COUNTED}) as counted)"
+    return f"(select nullif(found.number, {limits.COUNTED}) from (select {number} as number) as found)"
 
 
 def _dated_first(rendering: Rendering, meets: str, order: Order, position: Position | None, limit: int) -> str:
