@@ -8,17 +8,23 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ehr.errors import Invalid
 from kanglian.ballast import ballast_of
 from kanglian.commands.identity import base_url
 from kanglian.embedded_place import home_of
+from kanglian.embedded_processes import is_stopped
 from kanglian.ownership import is_owned, read_owner
 from kanglian.settings import Settings, SettingsError, unknown_variables
 
 NAME = "doctor"
 HELP = "look for what keeps the platform from running: settings, ports, disk, permissions, processes, database"
+if TYPE_CHECKING:
+    from ehr.store.inbox import Backlog
+
 _LOW_DISK_BYTES = 1 << 30
+_LONG_WAIT_S = 60.0
 _FULL_DISK_BYTES = 128 << 20
 
 
@@ -55,7 +61,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _ballast(settings)
     running = is_owned(settings.data_dir)
     yield from _processes(settings) if running else _ports(settings)
-    yield _database(settings, running=running)
+    database = _database(settings, running=running)
+    yield database
+    if running and database.well:
+        yield _conversion(settings)
     if running:
         yield from _labels(settings)
         yield _readiness(settings)
@@ -126,15 +135,21 @@ def _ballast(settings: Settings) -> Iterator[Finding]:
 
 def _processes(settings: Settings) -> Iterator[Finding]:
     facts = read_owner(settings.data_dir)
-    yield Finding(
-        "platform", well=True, words=f"{facts.get('state')}, process {facts.get('pid')}, {facts.get('base_url')}"
-    )
+    words = f"{facts.get('state')}, process {facts.get('pid')}, {facts.get('base_url')}"
+    if is_stopped(int(facts.get("pid", 0))):
+        words = f"its supervisor was stopped, nothing is brought back meanwhile: kill -CONT {facts['pid']}"
+        yield Finding("platform", well=False, words=words)
+    else:
+        yield Finding("platform", well=True, words=words)
     children = facts.get("children") or {}
     for name in facts.get("expected", ()):
         pid = children.get(name)
         alive = pid is not None and Path(f"/proc/{pid}").exists()
+        stopped = pid is not None and is_stopped(pid)
         words = f"process {pid}" if alive else "dead; the supervisor starts it again, its lines say why it died"
-        yield Finding(f"process {name}", well=alive, words=words)
+        if stopped:
+            words = f"process {pid} was stopped; the supervisor ends or continues it within seconds"
+        yield Finding(f"process {name}", well=alive and not stopped, words=words)
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
@@ -196,6 +211,25 @@ async def _version(url: str) -> int:
         return int(await connection.fetchval("show server_version_num"))
     finally:
         await connection.close()
+
+
+def _conversion(settings: Settings) -> Finding:
+    """Whether messages become records soon after their acknowledgement."""
+    import asyncio
+
+    from kanglian.commands.database import opened_inbox
+
+    async def look() -> "list[Backlog]":
+        async with opened_inbox(settings) as inbox:
+            return await inbox.backlog()
+
+    backlogs = asyncio.run(look())
+    if not backlogs:
+        return Finding("conversion", well=True, words="no message waits")
+    words = "; ".join(f"{each.waiting} of {each.feed} wait, the oldest for {each.oldest_s:.0f} s" for each in backlogs)
+    if max(each.oldest_s for each in backlogs) <= _LONG_WAIT_S:
+        return Finding("conversion", well=True, words=words)
+    return Finding("conversion", well=False, words=f"{words}; is the process jobs busy, or do its lines tell a fault?")
 
 
 def _readiness(settings: Settings) -> Finding:

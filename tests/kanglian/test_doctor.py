@@ -1,14 +1,20 @@
+import asyncio
 import http.server
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from ehr.store import migrate
 from kanglian.commands import doctor
+from kanglian.commands.doctor import Finding
 from kanglian.ownership import Ownership
 from kanglian.settings import Settings
 
@@ -81,6 +87,46 @@ def test_a_dead_child_is_found(tmp_path: Path) -> None:
         owner.release()
     assert {name for name in wrong if name.startswith("process")} == {"process feeds", "process jobs"}
     assert "does not answer" in wrong["readiness"]
+
+
+def test_a_stopped_process_is_found(tmp_path: Path) -> None:
+    stopped = subprocess.Popen(["sleep", "60"])
+    owner = Ownership(tmp_path)
+    owner.take(base_url="http://127.0.0.1:1", database_url="postgresql://kanglian@127.0.0.1:1/kanglian")
+    owner.say("running", pid=stopped.pid, children={"jobs": stopped.pid}, expected=["jobs"])
+    try:
+        os.kill(stopped.pid, signal.SIGSTOP)
+        os.waitpid(stopped.pid, os.WUNTRACED)
+        wrong = _wrong(_settings(tmp_path, KANGLIAN_BASE_URL="http://127.0.0.1:1"))
+    finally:
+        owner.release()
+        stopped.kill()
+        stopped.wait()
+    assert f"kill -CONT {stopped.pid}" in wrong["platform"]
+    assert "was stopped" in wrong["process jobs"]
+
+
+@pytest.mark.database
+async def test_messages_that_wait_for_long_are_found(database_url: str, tmp_path: Path) -> None:
+    await migrate(database_url)
+    connection = await asyncpg.connect(database_url)
+    owner = Ownership(tmp_path)
+    owner.take(base_url="http://127.0.0.1:1", database_url=database_url)
+    settings = _settings(tmp_path)
+    try:
+        assert await asyncio.to_thread(doctor._conversion, settings) == Finding("conversion", True, "no message waits")  # noqa: FBT003 - as it prints
+        await connection.execute(_WAITING, time.time_ns() // 1000 - 90_000_000)
+        found = await asyncio.to_thread(doctor._conversion, settings)
+        assert not found.well
+        assert found.words.startswith("1 of first-hospital wait, the oldest for 9")
+    finally:
+        owner.release()
+        await connection.close()
+
+
+_WAITING = """insert into inbox
+(feed, custodian, sender, control_id, content, trace, message_type, received_at, state, body) values
+('first-hospital', 'first-hospital', 'HIS', '1', '', 'HIS|1', 'ADT^A01', $1, 'waiting', '')"""
 
 
 def test_an_unreachable_database_is_found(tmp_path: Path) -> None:
