@@ -15,18 +15,23 @@ def order(walk: Walk, segment: Segment) -> None:
     walk.orc, walk.obr = segment, None
     walk.report = walk.specimen = ""
     walk.observed = []
+    before = len(walk.draft.resources)
     walk.request = _request(walk)
+    walk.provisional = len(walk.draft.resources) > before and next(reversed(walk.draft.resources)) == walk.request
 
 
 def report(walk: Walk, segment: Segment) -> None:
     """OBR: what was asked and what came of it."""
+    said: Resource = {}
     if walk.obr is not None:  # an OBR without an ORC of its own
         walk.orc = None
-    elif walk.orc is not None:
-        walk.draft.resources.pop(walk.request, None)
-        walk.draft.weights.pop(walk.request, None)
+    elif walk.orc is not None and walk.provisional:
+        said = walk.draft.resources.pop(walk.request)
+        walk.draft.weights.pop(walk.request)
     walk.obr, walk.specimen, walk.observed = segment, "", []
     walk.request = _request(walk)
+    said.pop("id", None)
+    complete(walk.get(walk.request), said)  # notes, times and people between ORC and OBR
     content = walk.fill("OBR[DiagnosticReport]", segment)
     content.setdefault("status", "unknown")
     content.setdefault("code", {"text": "not stated"})

@@ -30,6 +30,8 @@ class Walk:
     orc: Segment | None = None
     obr: Segment | None = None
     request: str = ""
+    provisional: bool = False
+    """`request` says only what an ORC said, whose OBR may follow."""
     report: str = ""
     report_keys: Keys = ()
     specimen: str = ""

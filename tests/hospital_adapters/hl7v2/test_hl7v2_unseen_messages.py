@@ -111,3 +111,18 @@ def test_a_quantity_that_is_no_number_is_not_lost(converted: Convert) -> None:
     conversion = converted("ORU^R01", "PID|1||7^^^A^MR", "OBR|1|P1|F1|GLU|||20240601||plenty^mL", "SPM|1|S1||BLD")
     assert "plenty" in str(conversion.bundle)
     assert conversion.loss
+
+
+def test_what_an_order_said_stays_where_another_of_the_same_number_follows(converted: Convert) -> None:
+    first, second = "ORC|RE|P1^HIS|||||||20240601|||||||||someone^reason", "ORC|RE|P1^HIS"
+    conversion = converted("ORU^R01", "PID|1||7^^^A^MR", first, second, "OBR|1|P1^HIS||GLU|||20240601")
+    assert "someone" in str(all_of(conversion, "ServiceRequest"))
+
+
+def test_what_stands_between_an_order_and_its_request_belongs_to_it(converted: Convert) -> None:
+    between = ("NTE|1||said before", "TQ1|1||||||20240601080000+0800", "PRT|1|AD||AT|D1^Li")
+    conversion = converted("ORU^R01", "PID|1||7^^^A^MR", "ORC|RE|P1", *between, "OBR|1|P1||GLU|||20240601")
+    request = only(conversion, "ServiceRequest")
+    assert [note["text"] for note in request["note"]] == ["said before"]
+    assert request["occurrencePeriod"]["start"] == "2024-06-01T08:00:00+08:00"
+    assert "participant" in str(request["extension"])
