@@ -36,6 +36,8 @@ NARRATIVES_REFUSED = [
     f'<div {XMLNS} onclick="x()">text</div>',
     f'<div {XMLNS}><a href="javascript:alert(1)">x</a></div>',
     f'<div {XMLNS}><a href=" &#x6A;avascript:alert(1)">x</a></div>',
+    f'<div {XMLNS}><a href="java\tscript:alert(1)">x</a></div>',
+    f'<div {XMLNS}><a href="java&#10;script&#13;:alert(1)">x</a></div>',
     f"<div {XMLNS}><iframe src='http://a.org'/>x</div>",
     f"<div {XMLNS}><form><input/></form>x</div>",
     f"<div {XMLNS}><object data='x'/>x</div>",

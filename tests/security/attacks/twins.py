@@ -29,7 +29,7 @@ _WHO = re.compile(
     r"(?: because (?P<reason>[^\[]*))?(?: ?\[(?P<scopes>.*)\])?"
 )
 _VARYING = frozenset({"date", "x-request-id", "content-length"})
-_WORDS = re.compile(r"[\w.\-]*canary[\w.\-]*", re.IGNORECASE)
+_WORDS = re.compile(r"[\w.\-]{0,64}canary[\w.\-]{0,64}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +180,8 @@ def hidden_ids() -> list[str]:
 def leaked(text: str, brought: set[str]) -> set[str]:
     """Secrets in a text, without those that the attacker brought."""
     text = unquote(text)
+    if "canary" not in text.lower():
+        return {word for word in canaries() if word in text} - brought
     found = {word.lower() for word in _WORDS.findall(text)} | {word for word in canaries() if word in text}
     return found - brought
 
