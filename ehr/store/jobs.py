@@ -22,6 +22,8 @@ from ehr.store.database import COMMON_SETTINGS, database_errors
 _log = logging.getLogger(__name__)
 _LOCK_SPACE = 0x6A6F62  # "job": first half of the two-part advisory lock
 MOST_ATTEMPTS = 8
+_LOOK_FOR_ORPHANS_S = 1.0
+"""Between two looks for jobs of dead workers while there is always another one to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +151,15 @@ async def run_jobs(
 
 async def _work(worker: Worker, handlers: Mapping[str, Handler], poll_s: float, stop: asyncio.Event) -> None:
     kinds = list(handlers)
+    now = asyncio.get_running_loop().time
+    looked = -_LOOK_FOR_ORPHANS_S
     while not stop.is_set():
         job = await worker.claim(kinds)
+        if job is None or now() - looked > _LOOK_FOR_ORPHANS_S:
+            looked = now()
+            given_back = await worker.give_back_orphans()
         if job is None:
-            if not await worker.give_back_orphans():
+            if not given_back:
                 await _pause(stop, poll_s)
             continue
         try:

@@ -133,6 +133,28 @@ async def test_the_claim_of_a_dead_worker_waits_again_at_once(store: Store, data
     await second.close()
 
 
+async def test_the_claim_of_a_dead_worker_is_found_while_there_is_always_another_job(
+    store: Store, database_url: str
+) -> None:
+    await enqueue(store.pool, "long", {})
+    dead = await open_worker(database_url)
+    assert await dead.claim(["long"]) is not None
+    dead._connection.terminate()
+    await enqueue(store.pool, "short", {})
+    stop = asyncio.Event()
+
+    async def again(_: Job) -> None:
+        if not stop.is_set():
+            await enqueue(store.pool, "short", {})
+
+    async def done(job: Job) -> None:
+        assert job.attempts == 2
+        stop.set()
+
+    await asyncio.wait_for(run_jobs(database_url, {"short": again, "long": done}, stop=stop), 10)
+    await store.pool.execute("delete from job")
+
+
 async def test_the_change_log_stops_below_running_transactions(
     store: Store, connection: asyncpg.Connection, database_url: str
 ) -> None:
