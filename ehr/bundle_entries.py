@@ -5,7 +5,7 @@ https://hl7.org/fhir/R4/bundle.html, https://hl7.org/fhir/R4/http.html#transacti
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,9 +14,10 @@ from ehr.bundle_links import plain
 from ehr.definitions import is_resource_type
 from ehr.errors import Invalid, Issue, PreconditionFailed
 from ehr.search import SearchQuery
+from ehr.store.operations import ANY_VERSION
 
 METHODS = ("DELETE", "POST", "PUT", "GET", "HEAD")
-_ETAG = re.compile(r'(?:W/)?"(\d{1,9})"')
+_ETAG = re.compile(r'\*|(?:W/)?"(\d{1,9})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,13 @@ class BundleEntry:
     resource_type: str = ""
     resource_id: str | None = None
     condition: SearchQuery | None = None
+    also: list[str] = field(default_factory=list)
+    """Full URLs of entries that repeat this conditional create, and so mean the same resource."""
     if_match: int | None = None
+    if_none_match: str | None = None
+    """Of a GET or HEAD."""
+    if_modified_since: str | None = None
+    """Of a GET or HEAD, as it stands in the Bundle."""
 
     @property
     def expression(self) -> str:
@@ -95,7 +102,12 @@ def read_entry(place: int, entry: Any, resource: bytes | None, reading: Reading)
     full_url = entry.get("fullUrl")
     read = BundleEntry(place, method, url, full_url if isinstance(full_url, str) else None)
     if method in {"GET", "HEAD"}:
+        read.if_none_match = _text(place, request, "ifNoneMatch")
+        read.if_modified_since = _text(place, request, "ifModifiedSince")
         return read
+    if "ifNoneMatch" in request:  # SC-21
+        text = "ifNoneMatch is not offered on writes; POST with ifNoneExist creates once."
+        raise invalid(place, text, "request.ifNoneMatch")
     if method != "DELETE":
         if resource is None or not resource.startswith(b"{"):
             raise invalid(place, "There is no resource to write.", "resource")
@@ -132,7 +144,14 @@ def _read_address(read: BundleEntry, request: dict[str, Any], reading: Reading) 
         etag = _ETAG.fullmatch(str(request["ifMatch"]).strip())
         if etag is None:
             raise PreconditionFailed("If-Match names another version than the current one.")
-        read.if_match = int(etag[1])
+        read.if_match = ANY_VERSION if etag[0] == "*" else int(etag[1])
+
+
+def _text(place: int, request: dict[str, Any], name: str) -> str | None:
+    value = request.get(name)
+    if value is not None and not isinstance(value, str):
+        raise invalid(place, f"{name} is a text.", f"request.{name}")
+    return value
 
 
 def _query_of(text: str, resource_type: str) -> str:

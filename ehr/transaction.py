@@ -7,7 +7,7 @@ transaction, all or nothing, then GET. https://hl7.org/fhir/R4/http.html#transac
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
@@ -15,15 +15,17 @@ from urllib.parse import parse_qsl
 
 from ehr import json_text
 from ehr.audit_note import AuditNote
+from ehr.bundle_conditions import WrittenRows
 from ehr.bundle_entries import METHODS, BundleEntry, Reading, invalid, read_entry, split
 from ehr.bundle_links import LinkRewriter, base_of, conditional_references
-from ehr.errors import Conflict, Invalid, Issue, KanglianError, MultipleMatches, StaleScope, Unavailable
+from ehr.errors import Conflict, Invalid, Issue, KanglianError, Malformed, MultipleMatches, StaleScope, Unavailable
+from ehr.indexing import Extractor
 from ehr.scopes import WriteScope
 from ehr.search import SearchQuery
 from ehr.store.operations import Method, OrderKey, PatientMerge, Settlement, WriteOperation, WriteOutcome, named
 
-Fetch = Callable[[str, str], Awaitable[Any]]
-"""Answers a GET or HEAD entry: (method, relative URL) to whatever the caller renders."""
+Fetch = Callable[[BundleEntry], Awaitable[Any]]
+"""Answers a GET or HEAD entry with whatever the caller renders."""
 _Entry = tuple[Any, bytes | None]
 """An entry without its resource, and the resource's bytes"""
 _METHODS: dict[str, Method] = {"POST": "create", "PUT": "update", "DELETE": "delete"}
@@ -35,7 +37,10 @@ _WIDEST_BATCH = 64
 class WritableStore(Protocol):
     """What a Bundle needs of the store."""
 
-    def parse(
+    extractor: Extractor
+    """Indexes what is written."""
+
+    def condition(
         self, resource_type: str, pairs: Sequence[tuple[str, str]], *, now: datetime | None = None
     ) -> SearchQuery:
         """Read criteria."""
@@ -175,11 +180,15 @@ class _Run:
         writes = sorted(
             (each for each in read if each.method not in {"GET", "HEAD"}), key=lambda each: METHODS.index(each.method)
         )
+        writes, repeats = _without_repeats(writes)
         results = [EntryResult(each.method) for each in read]
         if writes or settlements:
             outcomes = await self._write(writes, settlements, merges)
             for each, outcome in zip(writes, outcomes, strict=True):
                 results[each.place].outcome = outcome
+            for each, first in repeats:
+                made = results[first.place].outcome
+                results[each.place].outcome = None if made is None else replace(made, kind="matched")
         for each in read:
             if each.method in {"GET", "HEAD"}:
                 try:
@@ -220,15 +229,18 @@ class _Run:
         operations = [self._operation(each) for each in writes]
         conditional = [place for place, each in enumerate(writes) if each.condition is not None]
         references = sorted({link for each in writes for link in conditional_references(each.resource or b"")})
-        queries = [writes[place].condition for place in conditional] + [self._query(link) for link in references]
+        named = [self._query(link) for link in references]
+        queries = [writes[place].condition for place in conditional] + named
         matches = await self.store.match(self.scope, [query for query in queries if query is not None])
         for place, found in zip(conditional, matches[: len(conditional)], strict=True):
             _expect(writes[place], operations[place], found)
         addresses = _addresses(writes, operations)
-        for link, found in zip(references, matches[len(conditional) :], strict=True):
-            if len(found) != 1:
-                raise _Refused(_unresolved(link, found))
-            addresses[link] = f"{link.partition('?')[0]}/{found[0]}"
+        written = WrittenRows(self.store.extractor, writes, operations)
+        for link, query, found in zip(references, named, matches[len(conditional) :], strict=True):
+            targets = written.targets(query, found)
+            if len(targets) != 1:
+                raise _Refused(_unresolved(link, targets))
+            addresses[link] = f"{query.resource_type}/{targets[0]}"
         rewriter = LinkRewriter(addresses)
         for each, operation in zip(writes, operations, strict=True):
             if each.resource is not None:
@@ -237,12 +249,12 @@ class _Run:
         return operations
 
     def _reading(self, now: datetime) -> Reading:
-        return Reading(partial(self.store.parse, now=now), self.base_url)
+        return Reading(partial(self.store.condition, now=now), self.base_url)
 
     def _query(self, link: str) -> SearchQuery:
         resource_type, _, criteria = link.partition("?")
         try:
-            return self.store.parse(resource_type, parse_qsl(criteria, keep_blank_values=True))
+            return self.store.condition(resource_type, parse_qsl(criteria, keep_blank_values=True))
         except KanglianError as error:
             raise _Refused(error) from error
 
@@ -261,7 +273,28 @@ class _Run:
     async def _fetch(self, each: BundleEntry) -> Any:
         if self.fetch is None:
             raise invalid(each.place, "GET is not offered in this Bundle.", "request.method")
-        return await self.fetch(each.method, each.url)
+        return await self.fetch(each)
+
+
+def _without_repeats(writes: list[BundleEntry]) -> tuple[list[BundleEntry], list[tuple[BundleEntry, BundleEntry]]]:
+    """Conditional creates of one type under the same criteria are one create; the others repeat it (SC-38)."""
+    kept: list[BundleEntry] = []
+    repeats: list[tuple[BundleEntry, BundleEntry]] = []
+    known: dict[tuple[str, tuple[tuple[str, str], ...]], BundleEntry] = {}
+    for each in writes:
+        if each.condition is None:
+            kept.append(each)
+            continue
+        criteria = (each.resource_type, tuple(sorted(each.condition.pairs)))
+        first = known.setdefault(criteria, each)
+        if first is each:
+            kept.append(each)
+        elif first.method != "POST" or each.method != "POST":
+            raise _Refused(invalid(each.place, "Another entry writes under the same criteria.", "request.url"))
+        else:
+            first.also += [each.full_url] if each.full_url else []
+            repeats.append((each, first))
+    return kept, repeats
 
 
 def _expect(each: BundleEntry, operation: WriteOperation, found: list[str]) -> None:
@@ -274,7 +307,9 @@ def _expect(each: BundleEntry, operation: WriteOperation, found: list[str]) -> N
         return
     given = json_text.parse(each.resource or b"{}").get("id")
     if found and given not in {None, found[0]}:
-        raise _Refused(invalid(each.place, "The body's id is not the id that the criteria match.", "resource.id"))
+        expression = f"Bundle.entry[{each.place}].resource.id"
+        text = "The body's id is not the id that the criteria match."
+        raise _Refused(Malformed(Issue("error", "invalid", text, expression)))
     operation.resource_id = found[0] if found else given
     if not found and given is None and each.resource is not None:
         # the server makes the id; it is known now, so that links can name it
@@ -294,10 +329,11 @@ def _addresses(writes: list[BundleEntry], operations: list[WriteOperation]) -> d
             if address in written:
                 raise _Refused(invalid(each.place, "Another entry writes the same resource.", "fullUrl"))
             written.add(address)
-        if each.full_url and each.method != "DELETE":
-            if addresses.get(each.full_url, address) != address:
+        for url in (each.full_url, *each.also) if each.method != "DELETE" else ():
+            if url and addresses.get(url, address) != address:
                 raise _Refused(invalid(each.place, "Another entry has the same fullUrl.", "fullUrl"))
-            addresses[each.full_url] = address
+            if url:
+                addresses[url] = address
     return addresses
 
 

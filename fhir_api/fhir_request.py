@@ -14,7 +14,7 @@ from consent.break_glass import named_patients
 from ehr.audit_note import AuditNote
 from ehr.errors import BadSearch, Malformed, StaleScope, Unavailable
 from ehr.scopes import Interaction, ReadScope, WriteScope
-from ehr.store.operations import StoredVersion
+from ehr.store.operations import ANY_VERSION, StoredVersion
 from fhir_api.access_token import Session
 from fhir_api.exchange import JSON_TYPE, NO_STORE, Header, http_date
 from fhir_api.negotiation import Preferences, preferences
@@ -162,13 +162,15 @@ def version_answer(version: StoredVersion) -> Answer:
 
 
 def if_match_version(header: str | None) -> int | None:
-    """The version that If-Match names; None where the header is absent or `*`.
+    """The version that If-Match names; None where the header is absent, ANY_VERSION for `*` (RFC 9110 13.1.1).
 
     A tag that is no version of ours gives -1, which no row has; several tags are Malformed, as a write has one
     base (SC-22).
     """
-    if header is None or header.strip() == "*":
+    if header is None:
         return None
+    if header.strip() == "*":
+        return ANY_VERSION
     tag = header.strip().removeprefix("W/")
     if len(tag) < 3 or tag[0] != '"' or tag[-1] != '"' or '"' in tag[1:-1]:
         raise Malformed('If-Match is one entity tag such as W/"3".')

@@ -49,12 +49,16 @@ class WriteOperation:
     body: bytes | None = None
     resource: dict[str, Any] | None = None
     if_match: int | None = None
+    """The version that must be the current one; `ANY_VERSION` asks only that there is one."""
     condition: "SearchQuery | None" = None
     expected_id: str | None = None
     """With `condition`: the id that an earlier look-up found ("" = none); another finding now is a Conflict."""
     order_key: OrderKey | None = None
     place: str | None = None
     """FHIRPath of the resource in what was sent ("Bundle.entry[3].resource"), for naming its problems."""
+
+
+ANY_VERSION = 0
 
 
 def named(error: KanglianError, place: str | None) -> KanglianError:

@@ -15,7 +15,7 @@ from ehr.keys import organisation_key
 from ehr.scopes import WriteScope
 from ehr.store.bodies import open_body
 from ehr.store.clock import as_datetime, as_fhir_instant
-from ehr.store.operations import Kind, WriteOutcome
+from ehr.store.operations import ANY_VERSION, Kind, WriteOutcome
 from ehr.store.preparation import PreparedOperation
 
 Place = Literal["current", "history", "order_key"]
@@ -112,7 +112,7 @@ def _plan_update(meeting: Meeting) -> Plan:
             raise PreconditionFailed("If-Match names a version, and there is none.")
         return _version(meeting, "create", None)
     _require_touch(meeting)
-    if operation.if_match is not None and operation.if_match != current["version"]:
+    if operation.if_match not in {None, ANY_VERSION, current["version"]}:
         raise PreconditionFailed("If-Match names another version than the current one.")
     if operation.order_key is not None:
         settled = _plan_by_order(meeting, current, operation.order_key.text())
@@ -138,7 +138,7 @@ def _plan_delete(meeting: Meeting) -> Plan:
         raise NotFound(f"There is no {prepared.operation.resource_type} with this id.")
     if not _may_touch(meeting):
         raise Forbidden("This record belongs to another organisation.")
-    if prepared.operation.if_match not in {None, current["version"]}:
+    if prepared.operation.if_match not in {None, ANY_VERSION, current["version"]}:
         raise PreconditionFailed("If-Match names another version than the current one.")
     if current["deleted"]:
         return Plan(prepared, _outcome("unchanged", meeting, current))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ehr import json_text
 from ehr.definitions import is_resource_type, type_number
-from ehr.errors import Forbidden, Invalid, Issue, KanglianError, NotAllowed
+from ehr.errors import Forbidden, Invalid, Issue, KanglianError, Malformed, NotAllowed
 from ehr.indexing import IndexEntries
 from ehr.keys import row_key
 from ehr.scopes import WriteScope
@@ -79,7 +79,7 @@ class Preparation:
         """Parse, check and index one operation.
 
         Raises:
-            Malformed: the body is not JSON.
+            Malformed: the body is not JSON, or its id is not that of the address (R4 http 3.1.0.4).
             Invalid: the resource breaks a rule; all problems at once.
             Forbidden: the scope does not hold this type.
             NotAllowed: no such type is stored.
@@ -147,7 +147,7 @@ def _id_of(operation: WriteOperation, resource: dict[str, Any]) -> str:
     if operation.condition is not None:
         return given if isinstance(given, str) else operation.resource_id or ""
     if given != operation.resource_id:
-        raise Invalid(Issue("error", "invalid", "The body's id is not the id of the address.", "Resource.id"))
+        raise Malformed(Issue("error", "invalid", "The body's id is not the id of the address.", "Resource.id"))
     return operation.resource_id or ""
 
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from ehr.audit_note import AuditNote
 from ehr.changes import Projection
-from ehr.errors import KanglianError, NoRoom, StaleScope, Unavailable
+from ehr.errors import BadSearch, KanglianError, NoRoom, StaleScope, Unavailable
 from ehr.keys import TermHasher
 from ehr.scopes import ReadScope, WriteScope
 from ehr.store import audit
@@ -210,6 +210,15 @@ class Store:
         return parse(
             resource_type, pairs, lenient=lenient, now=now, zone=self.extractor.zone, base_url=self.extractor.base_url
         )
+
+    def condition(
+        self, resource_type: str, pairs: Sequence[tuple[str, str]], *, now: datetime | None = None
+    ) -> "SearchQuery":
+        """Read the criteria of a conditional interaction; BadSearch where none of them says anything about a row."""
+        query = self.parse(resource_type, pairs, now=now)
+        if not query.clauses:
+            raise BadSearch(f"The criteria must name at least one search parameter of {resource_type}.")
+        return query
 
     async def match(self, scope: WriteScope, queries: Sequence["SearchQuery"]) -> list[list[str]]:
         """At most two ids for each query, among the rows that this writer's conditions may match.

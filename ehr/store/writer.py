@@ -13,7 +13,7 @@ import asyncpg
 
 from ehr.audit_note import AuditNote
 from ehr.changes import Projection
-from ehr.errors import Conflict, Forbidden, Invalid, KanglianError, StaleScope, Unavailable
+from ehr.errors import Conflict, Forbidden, Issue, KanglianError, Malformed, StaleScope, Unavailable
 from ehr.keys import organisation_key, row_key
 from ehr.scopes import WriteScope
 from ehr.store import audit
@@ -321,7 +321,9 @@ def _meeting(
         named = prepared if prepared.resource_id else _named(prepared, str(uuid.uuid4()))
         return Meeting(request.scope, named, in_place.get(named.key), at_us)
     if operation.method == "update" and prepared.resource_id not in {"", current["id"]}:
-        raise Invalid("The body's id is not the id that the criteria match.")
+        raise Malformed(
+            Issue("error", "invalid", "The body's id is not the id that the criteria match.", "Resource.id")
+        )
     return Meeting(request.scope, _named(prepared, current["id"]), current, at_us, visible=True, matched=True)
 
 

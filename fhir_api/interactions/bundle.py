@@ -12,14 +12,16 @@ import msgspec
 
 from ehr import transaction
 from ehr.audit_note import AuditNote
-from ehr.errors import KanglianError, Malformed
+from ehr.bundle_entries import BundleEntry
+from ehr.errors import Issue, KanglianError, Malformed
+from ehr.indexing import date_range
 from ehr.scopes import WriteScope
 from ehr.search import SearchQuery
 from ehr.store import PatientMerge, Settlement, WriteOperation, WriteOutcome
 from ehr.store.audit import REFUSED
 from ehr.transaction import EntryResult
 from fhir_api.bundle_text import bundle_text
-from fhir_api.exchange import decode_segment, instant_text, parse_pairs
+from fhir_api.exchange import decode_segment, http_date, instant_text, parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
 from fhir_api.interactions.written import STATUSES, location_of
 from fhir_api.negotiation import check_content_type, presentation
@@ -47,8 +49,8 @@ async def bundle(request: FhirRequest) -> Answer:
     kind = _kind(data)
     request.interaction, request.action = kind, "E"
 
-    async def fetch(method: str, url: str) -> Answer:
-        return await _fetched(request, method, url)
+    async def fetch(entry: BundleEntry) -> Answer:
+        return await _fetched(request, entry)
 
     async def act() -> Sequence[EntryResult]:
         scope = await request.write_scope()
@@ -76,11 +78,12 @@ class _DecidedByEntry:
     def __init__(self, request: FhirRequest) -> None:
         self._request = request
         self._store = request.services.store
+        self.extractor = self._store.extractor
 
-    def parse(
+    def condition(
         self, resource_type: str, pairs: Sequence[tuple[str, str]], *, now: datetime | None = None
     ) -> SearchQuery:
-        return self._store.parse(resource_type, pairs, now=now)
+        return self._store.condition(resource_type, pairs, now=now)
 
     async def match(self, scope: WriteScope, queries: Sequence[SearchQuery]) -> list[list[str]]:
         return await self._store.match(scope, queries)
@@ -121,8 +124,9 @@ def _kind(data: bytes) -> Literal["batch", "transaction"]:
     return "batch" if head.type == "batch" else "transaction"
 
 
-async def _fetched(request: FhirRequest, method: str, url: str) -> Answer:
+async def _fetched(request: FhirRequest, entry: BundleEntry) -> Answer:
     """Run a GET or HEAD entry as a request of its own, with its own audit row."""
+    method, url = entry.method, entry.url
     path, _, query = url.removeprefix(request.fhir_base + "/").lstrip("/").partition("?")
     shown = presentation(parse_pairs(query.encode()) if query else [], None)
     segments = [decode_segment(segment.encode()) for segment in path.split("/")]
@@ -135,7 +139,7 @@ async def _fetched(request: FhirRequest, method: str, url: str) -> Answer:
         method=method,
         target=url,
         pairs=shown.rest,
-        headers={},
+        headers=_conditions(request, entry),
         trace=request.trace,
         body=request.body,
         check_again=request.check_again,
@@ -153,6 +157,21 @@ async def _fetched(request: FhirRequest, method: str, url: str) -> Answer:
         raise
 
 
+def _conditions(request: FhirRequest, entry: BundleEntry) -> dict[bytes, bytes]:
+    """The headers that ifNoneMatch and ifModifiedSince stand for."""
+    headers = {}
+    if entry.if_none_match is not None:
+        headers[b"if-none-match"] = entry.if_none_match.encode("latin-1", "replace")
+    if entry.if_modified_since is not None:
+        try:
+            moment = date_range(entry.if_modified_since, request.services.store.extractor.zone)[0]
+            headers[b"if-modified-since"] = http_date(moment // 1_000_000)
+        except (ValueError, OverflowError) as error:
+            place = f"Bundle.entry[{entry.place}].request.ifModifiedSince"
+            raise Malformed(Issue("error", "value", "ifModifiedSince is an instant.", place)) from error
+    return headers
+
+
 def _entry(request: FhirRequest, result: EntryResult) -> bytes:
     if result.error is not None:
         return _failed(result.error)
@@ -163,17 +182,31 @@ def _entry(request: FhirRequest, result: EntryResult) -> bytes:
         return _failed(outcome.error)
     status = STATUSES[outcome.kind]
     if outcome.kind in {"deleted", "nothing"} or outcome.version == 0:
-        return b'{"response":{"status":"%d"}}' % status
+        return _gone(request, outcome, status)
     resource = b'"resource":%s,' % outcome.body if outcome.body and request.prefer.answer == "representation" else b""
+    told = b""
+    if request.prefer.answer == "OperationOutcome":
+        issue = Issue("information", "informational", f"The resource was {outcome.kind}.")
+        told = b',"outcome":' + outcome_bytes((issue,))
     full_url = f"{request.fhir_base}/{outcome.resource_type}/{outcome.resource_id}"
-    return b'{"fullUrl":%s,%s"response":{"status":"%d","location":%s,"etag":"W/\\"%d\\"","lastModified":"%s"}}' % (
+    return b'{"fullUrl":%s,%s"response":{"status":"%d","location":%s,"etag":"W/\\"%d\\"","lastModified":"%s"%s}}' % (
         _text(full_url),
         resource,
         status,
         _text(location_of(request, outcome)),
         outcome.version,
         instant_text(outcome.last_updated_us).encode(),
+        told,
     )
+
+
+def _gone(request: FhirRequest, outcome: WriteOutcome, status: int) -> bytes:
+    etag = b',"etag":"W/\\"%d\\""' % outcome.version if outcome.version else b""
+    told = b""
+    if request.prefer.answer == "OperationOutcome":
+        status = 200
+        told = b',"outcome":' + outcome_bytes((Issue("information", "informational", "The resource is deleted."),))
+    return b'{"response":{"status":"%d"%s%s}}' % (status, etag, told)
 
 
 def _failed(error: KanglianError) -> bytes:

@@ -21,6 +21,6 @@ async def create(request: FhirRequest) -> Answer:
         pairs = parse_pairs(criteria.removeprefix("?").encode("latin-1"))
         if not pairs:
             raise Malformed("If-None-Exist holds no criteria.")
-        condition = request.services.store.parse(request.resource_type, pairs)
+        condition = request.services.store.condition(request.resource_type, pairs)
     operation = WriteOperation("create", request.resource_type, body=await request.body(), condition=condition)
     return written_answer(request, await write_one(request, operation))

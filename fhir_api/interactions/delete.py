@@ -30,7 +30,7 @@ async def conditional_delete(request: FhirRequest) -> Answer:
         "delete",
         request.resource_type,
         if_match=if_match_version(request.header(b"if-match")),
-        condition=request.services.store.parse(request.resource_type, request.pairs),
+        condition=request.services.store.condition(request.resource_type, request.pairs),
     )
     return _answer(request, await write_one(request, operation))
 

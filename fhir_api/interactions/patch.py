@@ -5,9 +5,9 @@ Patching shows what is there (a `test` answers, the answer carries the result), 
 """
 
 from ehr import json_text
-from ehr.errors import Conflict, Malformed, MultipleMatches, NotFound, PreconditionFailed
+from ehr.errors import Conflict, Invalid, Issue, Malformed, MultipleMatches, NotFound, PreconditionFailed
 from ehr.patch import FhirPathPatch, JsonPatch
-from ehr.store.operations import StoredVersion, WriteOperation, WriteOutcome
+from ehr.store.operations import ANY_VERSION, StoredVersion, WriteOperation, WriteOutcome
 from fhir_api.fhir_request import Answer, FhirRequest, if_match_version
 from fhir_api.interactions.written import write_one, written_answer
 from fhir_api.negotiation import check_content_type, media_type
@@ -28,7 +28,7 @@ async def conditional_patch(request: FhirRequest) -> Answer:
     if not request.pairs:
         raise Malformed("A conditional patch needs criteria.")
     instructions = await _instructions(request)
-    query = request.services.store.parse(request.resource_type, request.pairs)
+    query = request.services.store.condition(request.resource_type, request.pairs)
 
     async def act() -> list[str]:
         (found,) = await request.services.store.match(await request.write_scope(), [query])
@@ -57,12 +57,16 @@ async def _instructions(request: FhirRequest) -> JsonPatch | FhirPathPatch:
 async def _patched(request: FhirRequest, instructions: JsonPatch | FhirPathPatch) -> WriteOutcome:
     """Apply the patch to the current version and write the result over just that version, else over the next one."""
     wanted = if_match_version(request.header(b"if-match"))
+    if wanted == ANY_VERSION:  # what is patched is there
+        wanted = None
     for _ in range(_ATTEMPTS):
         version = await _current(request)
         request.audited = False  # that was the look; what comes of the patch has a row of its own
         if wanted is not None and wanted != version.version:
             raise PreconditionFailed("If-Match names another version than the current one.")
         patched = instructions.apply(json_text.parse(version.body or b"{}"))
+        if patched.get("id") != request.resource_id:
+            raise Invalid(Issue("error", "invalid", "A patch does not change the id.", "Resource.id"))
         operation = WriteOperation(
             "update",
             request.resource_type,

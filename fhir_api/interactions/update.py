@@ -32,7 +32,7 @@ async def conditional_update(request: FhirRequest) -> Answer:
         request.resource_type,
         body=await _body(request),
         if_match=if_match_version(request.header(b"if-match")),
-        condition=request.services.store.parse(request.resource_type, request.pairs),
+        condition=request.services.store.condition(request.resource_type, request.pairs),
     )
     return written_answer(request, await write_one(request, operation))
 

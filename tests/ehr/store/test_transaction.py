@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ehr import transaction
+from ehr.bundle_entries import BundleEntry
 from ehr.bundle_links import LinkRewriter, link_names, plain
 from ehr.definitions import structure
 from ehr.errors import Invalid, KanglianError, Malformed, MultipleMatches, NotFound, PreconditionFailed
@@ -133,7 +134,7 @@ async def test_conditional_references_and_creates_find_what_is_there(standard: S
         ([entry("POST", "Observation", observation("Patient?identifier=none"))], Invalid, None),
         ([entry("PUT", "Patient/all-or-nothing", patient(id="all-or-nothing"))], Invalid, "Bundle.entry[1].fullUrl"),
         ([entry("PUT", "Patient/b", patient(id="b"), ifMatch='W/"9"')], PreconditionFailed, None),
-        ([entry("PUT", "Patient/b", patient(id="c"))], Invalid, None),
+        ([entry("PUT", "Patient/b", patient(id="c"))], Malformed, "Bundle.entry[1].resource.id"),
         ([entry("DELETE", "Patient/never-was")], NotFound, None),
         ([entry("PATCH", "Patient/b", {})], Invalid, "Bundle.entry[1].request.method"),
         ([entry("POST", "Nothing", {})], Invalid, "Bundle.entry[1].request.url"),
@@ -157,9 +158,9 @@ async def test_deletes_come_first_and_gets_last(standard: Store) -> None:
     await transaction.run(standard, loader(), bundle(entry("PUT", "Patient/order", patient(id="order"))), NOTE)
     asked: list[str] = []
 
-    async def fetch(method: str, url: str) -> str:
-        await standard.read(read_scope(), "Patient", url.rpartition("/")[2], NOTE)
-        asked.append(f"{method} {url}")
+    async def fetch(each: BundleEntry) -> str:
+        await standard.read(read_scope(), "Patient", each.url.rpartition("/")[2], NOTE)
+        asked.append(f"{each.method} {each.url}")
         return "found"
 
     results = await transaction.run(
