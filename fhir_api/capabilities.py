@@ -28,7 +28,7 @@ def _search_parameters(resource_type: str) -> list[dict[str, str]]:
 
 
 def _resource(resource_type: str) -> dict[str, Any]:
-    shapes = ("type", "instance", "history", "version")
+    shapes = ("type", "type-history", "instance", "history", "version")
     found = [entry for shape in shapes for entry in offered(shape, resource_type).values()]
     names = sorted({entry.name for entry in found})
     entry: dict[str, Any] = {
@@ -104,7 +104,7 @@ def capability_statement(services: Services) -> dict[str, Any]:
                 "mode": "server",
                 "security": security,
                 "resource": [_resource(name) for name in RESOURCE_TYPES if name not in NOT_STORED],
-                "interaction": [{"code": "transaction"}, {"code": "batch"}] if offered("base", "") else [],
+                "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "history-system"}],
             }
         ],
     }

@@ -45,8 +45,8 @@ def register(shape: str, method: str, handler: Handler, name: str, action: Actio
     """Offer an interaction.
 
     Args:
-        shape: `base`, `type`, `type-search`, `instance`, `history`, `version`, or `type:X` / `instance:X` for a type X
-            that has handlers of its own.
+        shape: `base`, `system-history`, `type`, `type-search`, `type-history`, `instance`, `history`, `version`, or
+            `type:X` / `instance:X` for a type X that has handlers of its own.
         method: HTTP method; HEAD follows GET.
         handler: the interaction.
         name: its restful-interaction code.
@@ -87,6 +87,10 @@ def _shape(segments: Sequence[str | None]) -> tuple[str, str, str, str]:
             return "type", name, "", ""
         case [str(name), "_search"] if name in TYPES:
             return "type-search", name, "", ""
+        case ["_history"]:
+            return "system-history", "", "", ""
+        case [str(name), "_history"] if name in TYPES:
+            return "type-history", name, "", ""
         case [str(name), str(resource_id), *rest] if name in TYPES and _ID.match(resource_id):
             return _instance(name, resource_id, rest)
     raise NotFound

@@ -201,5 +201,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 }
 """Each variable: the field it sets and the function that checks it."""
 
-OTHER_VARIABLES = frozenset({"KANGLIAN_SHARED_DATA", "KANGLIAN_TEST_DATABASE_URL", "KANGLIAN_TEST_ALL"})
+OTHER_VARIABLES = frozenset({"KANGLIAN_SHARED_DATA"}) | {
+    f"KANGLIAN_TEST_{name}" for name in ("ALL", "DATABASE_URL", "PRESET", "REQUESTS", "SEED")
+}
 """Read by tests and benchmarks only."""

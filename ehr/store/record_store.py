@@ -34,6 +34,7 @@ from ehr.store.people import People
 from ehr.store.preparation import Check, EntryExtractor, Preparation
 from ehr.store.reads import Reader
 from ehr.store.room import HasRoom, always, protects_people, require_room
+from ehr.store.type_history import Changes, HistoryQuestion, changes
 from ehr.store.writer import Writer, WriteRequest
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Store:
         self._preparation = preparation
         self._matching_keys = matching_keys
         self._audit_log = AuditLog(self.pool)
+        self._queries = _remembered_queries()
         self._reader = Reader(self.pool)
         self._originals = OriginalReader(self.pool)
         self._historian = Historian(self.pool)
@@ -158,6 +160,10 @@ class Store:
         """A page of versions; see `Historian.history`."""
         return await self._historian.history(scope, resource_type, resource_id, note, count, before_version, since_us)
 
+    async def changes(self, scope: ReadScope, question: HistoryQuestion, note: AuditNote) -> Changes:
+        """A page of the history of a type or of all types; see `ehr.store.type_history.changes`."""
+        return await changes(self.searching, scope, question, note)
+
     async def write(
         self,
         scope: WriteScope,
@@ -207,18 +213,13 @@ class Store:
         """Read criteria as the record is indexed: its zone, its own address; see `ehr.search.parse`."""
         from ehr.search import parse  # noqa: PLC0415 - search imports the store's parts
 
-        return parse(
-            resource_type, pairs, lenient=lenient, now=now, zone=self.extractor.zone, base_url=self.extractor.base_url
-        )
+        def read() -> "SearchQuery":
+            extractor = self.extractor
+            return parse(
+                resource_type, pairs, lenient=lenient, now=now, zone=extractor.zone, base_url=extractor.base_url
+            )
 
-    def condition(
-        self, resource_type: str, pairs: Sequence[tuple[str, str]], *, now: datetime | None = None
-    ) -> "SearchQuery":
-        """Read the criteria of a conditional interaction; BadSearch where none of them says anything about a row."""
-        query = self.parse(resource_type, pairs, now=now)
-        if not query.clauses:
-            raise BadSearch(f"The criteria must name at least one search parameter of {resource_type}.")
-        return query
+        return self._queries.get(resource_type, pairs, lenient, read)
 
     async def match(self, scope: WriteScope, queries: Sequence["SearchQuery"]) -> list[list[str]]:
         """At most two ids for each query, among the rows that this writer's conditions may match.

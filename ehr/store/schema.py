@@ -74,6 +74,7 @@ resource_history = sa.Table(
     sa.Column("id", sa.Text(collation="C"), nullable=False),
     sa.Column("body", BYTEA),
     sa.Column("terms", ARRAY(sa.BigInteger), nullable=False),
+    sa.Index("resource_history_updated", "type", "last_updated", "key", "version"),
     comment="Versions that are no longer current, and older messages that never were",
 )
 

@@ -4,7 +4,7 @@ from fhir_api.interactions.audit_events import read_event, search_events, search
 from fhir_api.interactions.bundle import bundle
 from fhir_api.interactions.create import create
 from fhir_api.interactions.delete import conditional_delete, delete
-from fhir_api.interactions.history import history
+from fhir_api.interactions.history import history, history_of_system, history_of_type
 from fhir_api.interactions.parameters import check_parameters
 from fhir_api.interactions.patch import conditional_patch, patch
 from fhir_api.interactions.read import read
@@ -30,6 +30,8 @@ def register_all() -> None:
     register("instance", "PATCH", patch, "patch", "U")
     register("instance", "DELETE", delete, "delete", "D")
     register("history", "GET", history, "history-instance", "R")
+    register("type-history", "GET", history_of_type, "history-type", "R")
+    register("system-history", "GET", history_of_system, "history-system", "R")
     register("version", "GET", vread, "vread", "R")
     register("type:AuditEvent", "GET", search_events, _SEARCH, "E")
     register("type-search:AuditEvent", "POST", search_events_by_post, _SEARCH, "E")
