@@ -68,7 +68,6 @@ class Store:
         self._preparation = preparation
         self._matching_keys = matching_keys
         self._audit_log = AuditLog(self.pool)
-        self._queries = _remembered_queries()
         self._reader = Reader(self.pool)
         self._originals = OriginalReader(self.pool)
         self._historian = Historian(self.pool)
@@ -202,6 +201,15 @@ class Store:
         future = asyncio.get_running_loop().create_future()
         return await self._writer.submit(WriteRequest(scope, prepared, note, settlements, merges, future))
 
+    def condition(
+        self, resource_type: str, pairs: Sequence[tuple[str, str]], *, now: datetime | None = None
+    ) -> "SearchQuery":
+        """Read the criteria of a conditional interaction; BadSearch where none of them says anything about a row."""
+        query = self.parse(resource_type, pairs, now=now)
+        if not query.clauses:
+            raise BadSearch(f"The criteria must name at least one search parameter of {resource_type}.")
+        return query
+
     def parse(
         self,
         resource_type: str,
@@ -213,13 +221,9 @@ class Store:
         """Read criteria as the record is indexed: its zone, its own address; see `ehr.search.parse`."""
         from ehr.search import parse  # noqa: PLC0415 - search imports the store's parts
 
-        def read() -> "SearchQuery":
-            extractor = self.extractor
-            return parse(
-                resource_type, pairs, lenient=lenient, now=now, zone=extractor.zone, base_url=extractor.base_url
-            )
-
-        return self._queries.get(resource_type, pairs, lenient, read)
+        return parse(
+            resource_type, pairs, lenient=lenient, now=now, zone=self.extractor.zone, base_url=self.extractor.base_url
+        )
 
     async def match(self, scope: WriteScope, queries: Sequence["SearchQuery"]) -> list[list[str]]:
         """At most two ids for each query, among the rows that this writer's conditions may match.
