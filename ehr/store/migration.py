@@ -23,8 +23,8 @@ async def migrate(url: str) -> None:
     Raises:
         Unavailable: the database cannot be reached, or its transactions are numbered behind those that its rows name.
     """
+    connection = await _connect(url)
     with database_errors():
-        connection = await asyncpg.connect(url, server_settings=COMMON_SETTINGS, timeout=10)
         try:
             async with connection.transaction():
                 await connection.execute(f"select pg_advisory_xact_lock({_LOCK})")
@@ -35,6 +35,18 @@ async def migrate(url: str) -> None:
                 await _check_transactions(connection)
         finally:
             await connection.close()
+
+
+async def _connect(url: str) -> asyncpg.Connection:
+    """The first connection of a start: what keeps us from it is the operator's to mend, so it is said as it is."""
+    try:
+        return await asyncpg.connect(url, server_settings=COMMON_SETTINGS, timeout=10)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+        cause = str(error) or type(error).__name__
+        raise Unavailable(
+            f"The database cannot be reached ({cause}): see that the server runs and that the address is right "
+            "(KANGLIAN_DATABASE_URL); `kanglian doctor` looks again"
+        ) from error
 
 
 async def _check_transactions(connection: asyncpg.Connection) -> None:

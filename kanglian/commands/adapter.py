@@ -192,9 +192,12 @@ async def _check(arguments: argparse.Namespace, settings: Settings) -> int:
 async def _loss(arguments: argparse.Namespace, settings: Settings) -> int:
     async with opened_inbox(settings) as inbox:
         await _require_feed(inbox, arguments.feed, settings)
-        for trace, loss in await inbox.losses(arguments.most, feed=arguments.feed):
-            for value in loss:
-                print(f"{trace}\t{msgspec.json.encode(value).decode()}")
+        losses = await inbox.losses(arguments.most, feed=arguments.feed)
+    lines = [f"{trace}\t{msgspec.json.encode(value).decode()}" for trace, loss in losses for value in loss]
+    for line in lines:
+        print(line)
+    if not lines:
+        print("no message had a value without a place", file=sys.stderr)
     return 0
 
 

@@ -78,7 +78,17 @@ def _coded(system: str, code: str) -> dict[str, Any]:
     return {"coding": [{"system": system, "code": code}]}
 
 
+def _require_organisation(resident: _Resident, organisation: str) -> None:
+    """A consent to nobody would be filed as it stands: the record does not check references."""
+    found = resident.ask("GET", "Organization?_count=1000&_elements=name")
+    known = {entry["resource"]["id"]: entry["resource"].get("name", "") for entry in found.get("entry", ())}
+    if organisation not in known and "next" not in {link["relation"] for link in found["link"]}:
+        listed = ", ".join(f"{identity} ({name})" for identity, name in sorted(known.items()))
+        raise Invalid(f"there is no organisation '{organisation}'; there are: {listed}")
+
+
 def _give(resident: _Resident, arguments: argparse.Namespace) -> int:
+    _require_organisation(resident, arguments.to)
     provision: dict[str, Any] = {
         "type": "permit",
         "actor": [

@@ -14,7 +14,7 @@ from ehr.errors import Invalid
 from kanglian.ballast import ballast_of
 from kanglian.commands.identity import base_url
 from kanglian.embedded_place import home_of
-from kanglian.embedded_processes import is_stopped
+from kanglian.embedded_processes import is_stopped, is_zombie
 from kanglian.ownership import is_owned, read_owner
 from kanglian.settings import Settings, SettingsError, unknown_variables
 
@@ -144,7 +144,7 @@ def _processes(settings: Settings) -> Iterator[Finding]:
     children = facts.get("children") or {}
     for name in facts.get("expected", ()):
         pid = children.get(name)
-        alive = pid is not None and Path(f"/proc/{pid}").exists()
+        alive = pid is not None and not is_zombie(pid)  # a supervisor that hangs does not bury its children
         stopped = pid is not None and is_stopped(pid)
         words = f"process {pid}" if alive else "dead; the supervisor starts it again, its lines say why it died"
         if stopped:

@@ -67,3 +67,10 @@ def _found(platform: Running, get: list[str]) -> list[dict[str, Any]]:
     bundle = json.loads(platform.run(*get).stdout)
     assert bundle["resourceType"] == "Bundle"
     return [entry["resource"] for entry in bundle.get("entry", ())]
+
+
+def test_a_consent_to_nobody_is_refused_with_those_there_are(platform: Running) -> None:
+    given = platform.run("consent", "give", "--user", "zhang.wei", "--to", "county-hopsital", ok=False)
+    assert given.returncode == 1
+    assert "there is no organisation 'county-hopsital'" in given.stderr
+    assert "county-hospital (" in given.stderr

@@ -78,14 +78,22 @@ print(finding.well, finding.words)
 def test_a_dead_child_is_found(tmp_path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
+    unburied = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, unburied.pid, os.WEXITED | os.WNOWAIT)  # its parent hangs: it stays a zombie
     owner = Ownership(tmp_path)
     owner.take(base_url="http://127.0.0.1:1", database_url="postgresql://kanglian@127.0.0.1:1/kanglian")
-    owner.say("running", children={"http-1": os.getpid(), "jobs": ended.pid}, expected=["http-1", "feeds", "jobs"])
+    children = {"http-1": os.getpid(), "jobs": ended.pid, "analytics": unburied.pid}
+    owner.say("running", children=children, expected=[*children, "feeds"])
     try:
         wrong = _wrong(_settings(tmp_path, KANGLIAN_BASE_URL="http://127.0.0.1:1"))
     finally:
         owner.release()
-    assert {name for name in wrong if name.startswith("process")} == {"process feeds", "process jobs"}
+        unburied.wait()
+    assert {name for name in wrong if name.startswith("process")} == {
+        "process feeds",
+        "process jobs",
+        "process analytics",
+    }
     assert "does not answer" in wrong["readiness"]
 
 

@@ -128,3 +128,8 @@ async def test_a_dump_restored_behind_its_own_transactions_is_refused(
         await migrate(database_url)
     await connection.execute("delete from change_log")
     await migrate(database_url)
+
+
+async def test_a_database_that_cannot_be_reached_is_told_with_its_cause() -> None:
+    with pytest.raises(Unavailable, match=r"cannot be reached \(.*failed.*KANGLIAN_DATABASE_URL"):
+        await migrate("postgresql://kanglian@127.0.0.1:1/kanglian")
