@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from consent.persons import types_of_kind
 from ehr.definitions import search_parameters
+from ehr.indexing import answering_terms
 from ehr.keys import TermHasher
 
 CODE_PARAMETERS = (
@@ -58,9 +59,10 @@ class IndexTerms:
 
     def _token_terms(self, parameters: tuple[tuple[str, str], ...], codes: tuple[str, ...]) -> frozenset[int]:
         return frozenset(
-            self._hasher.term(resource_type, name, "token", code)
+            term
             for resource_type, name in parameters
             for code in codes
+            for term in answering_terms(self._hasher, resource_type, name, "token", code)
         )
 
     def codes(self, codes: Sequence[str]) -> frozenset[int]:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from consent.caller import Caller, roles_of
 from ehr.definitions import is_resource_type, search_parameters, type_number
+from ehr.indexing import answering_terms
 from ehr.keys import TermHasher
 from ehr.row_filter import EVERYTHING, NOTHING, RowRule, TermsOverlap, TypeIn, all_of, any_of
 
@@ -82,7 +83,12 @@ def _narrowed(grant: Grant, hasher: TermHasher) -> RowRule:
         if parameter is None or parameter.kind != "token" or not values:
             return NOTHING
         resource_type = grant.type
-        terms = frozenset(hasher.term(resource_type, name, "token", value) for value in values.split(",") if value)
+        terms = frozenset(
+            term
+            for value in values.split(",")
+            if value
+            for term in answering_terms(hasher, resource_type, name, "token", value)
+        )
         parts.append(TermsOverlap(terms))
     return all_of(*parts)
 

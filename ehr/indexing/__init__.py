@@ -4,6 +4,7 @@ Token case: terms hold codes as written. Tokens of code elements are found by th
 """
 
 from ehr.indexing.dates import PLATFORM_ZONE, date_range
+from ehr.indexing.derived import answering, answering_terms
 from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT, IndexEntries
 from ehr.indexing.extractor import Extractor
 from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
@@ -20,6 +21,8 @@ __all__ = [
     "ROW_COLUMNS",
     "Extractor",
     "IndexEntries",
+    "answering",
+    "answering_terms",
     "date_range",
     "decimal_range",
     "indexed_parameters",

@@ -9,6 +9,7 @@ from ehr.fhirpath import CompiledExpression
 from ehr.fhirpath import compile as compile_expression
 from ehr.fhirpath.nodes import Node
 from ehr.indexing.dates import PLATFORM_ZONE
+from ehr.indexing.derived import is_derived
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
 from ehr.indexing.measures import QuantityLeaves, date_leaf, number_leaf
@@ -76,10 +77,9 @@ class Extractor:
         return {code: list(dict.fromkeys(targets)) for code, targets in found.items()}
 
     def _plan(self, resource_type: str) -> Walk:
-        makers: dict[str, LeafFor] = {}
-        for parameter in indexed_parameters(resource_type):
-            makers[parameter.code] = self._leaf_maker(resource_type, parameter)
-        return _walk(resource_type, indexed_parameters(resource_type), lambda p, branch: makers[p.code](p, branch))
+        parameters = [p for p in indexed_parameters(resource_type) if not is_derived(resource_type, p.code)]
+        makers = {parameter.code: self._leaf_maker(resource_type, parameter) for parameter in parameters}
+        return _walk(resource_type, parameters, lambda p, branch: makers[p.code](p, branch))
 
     def _leaf_maker(self, resource_type: str, parameter: SearchParameter) -> LeafFor:
         """What makes the leaves of one parameter, sharing caches between its branches."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 LONGEST_PREFIX = 16
 """Characters of the longest prefix that has a term of its own."""
-TEXT_LENGTHS = (16, 8, 4, 2, 1)
+TEXT_LENGTHS = (8, 4, 2)
 """Lengths at which the beginnings of a token's text have terms; search re-checks what lies between."""
 GRAM = 3
 """Characters of the pieces that `:contains` is looked up by."""
@@ -35,7 +35,7 @@ def text_prefixes(normalised: str) -> list[str]:
 
 
 def text_prefix(normalised: str) -> str:
-    """The longest beginning of a searched `:text` that has a term; where it is shorter, matches are candidates."""
+    """The longest beginning of a searched `:text` that has a term, or ""; matches of a shorter one are candidates."""
     return next((normalised[:length] for length in TEXT_LENGTHS if length <= len(normalised)), "")
 
 

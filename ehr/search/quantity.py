@@ -1,6 +1,7 @@
 """Quantity parameters: https://hl7.org/fhir/R4/search.html#quantity."""
 
 from ehr.errors import BadSearch
+from ehr.indexing import answering
 from ehr.keys import parameter_number
 from ehr.search import number
 from ehr.search.query import Criterion, QuantityValue
@@ -20,12 +21,12 @@ def parse_value(name: str, text: str) -> QuantityValue:
     return QuantityValue(number.parse_value(name, parts[0]), parts[1] or None, parts[2])
 
 
-def _unit(rendering: Rendering, alias: str, criterion: Criterion, value: QuantityValue) -> str:
+def _unit(rendering: Rendering, alias: str, parameter: tuple[str, str], value: QuantityValue) -> str:
     if value.code is None:
         return "true"
 
     def term(text: str) -> str:
-        hashed = rendering.hasher.term(criterion.resource_type, criterion.code, "token", text)
+        hashed = rendering.hasher.term(*parameter, "token", text)
         return rendering.add(hashed, "bigint")
 
     if value.system is not None:
@@ -36,16 +37,23 @@ def _unit(rendering: Rendering, alias: str, criterion: Criterion, value: Quantit
 
 def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Condition:
     """Rows with a quantity that one of the values admits, in the unit that it names."""
+    values = [value for value in criterion.values if isinstance(value, QuantityValue)]
+    if not values:
+        return NEVER
+    codes = answering(criterion.resource_type, criterion.code)
+    found = [_found(rendering, alias, (criterion.resource_type, code), values) for code in codes]
+    return Condition(sql=found[0] if len(found) == 1 else f"({' or '.join(found)})")
+
+
+def _found(rendering: Rendering, alias: str, parameter: tuple[str, str], values: list[QuantityValue]) -> str:
+    """Whether an index row of one parameter is admitted."""
     index = rendering.alias("q")
     tests = [
-        f"({number.comparison(rendering, index, value.number)} and {_unit(rendering, index, criterion, value)})"
-        for value in criterion.values
-        if isinstance(value, QuantityValue)
+        f"({number.comparison(rendering, index, value.number)} and {_unit(rendering, index, parameter, value)})"
+        for value in values
     ]
-    if not tests:
-        return NEVER
-    parameter = rendering.add(parameter_number(criterion.resource_type, criterion.code), "integer")
-    return Condition(
-        sql=f"exists (select 1 from index_quantity {index} where {index}.key = {alias}.key"
-        f" and {index}.parameter = {parameter} and ({' or '.join(tests)}))"
+    asked = rendering.add(parameter_number(*parameter), "integer")
+    return (
+        f"exists (select 1 from index_quantity {index} where {index}.key = {alias}.key"
+        f" and {index}.parameter = {asked} and ({' or '.join(tests)}))"
     )

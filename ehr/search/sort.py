@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cmp_to_key
 from typing import Any
 
-from ehr.indexing import MAIN_DATE
+from ehr.indexing import MAIN_DATE, answering
 from ehr.keys import parameter_number
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery, SortKey
@@ -126,7 +126,10 @@ def order_of(rendering: Rendering, alias: str, keys: Sequence[SortKey], resource
 
 def _indexed(rendering: Rendering, alias: str, resource_type: str, key: SortKey) -> str:
     index = rendering.alias("o")
-    parameter = rendering.add(parameter_number(resource_type, key.code), "integer")
+    numbers = [parameter_number(resource_type, code) for code in answering(resource_type, key.code)]
+    parameter = (
+        rendering.add(numbers[0], "integer") if len(numbers) == 1 else f"any({rendering.add(numbers, 'integer[]')})"
+    )
     extreme = f"{'max' if key.descending else 'min'}({index}.low)"
     return (
         f"(select {extreme} from {_TABLES[key.kind]} {index}"

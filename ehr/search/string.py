@@ -1,7 +1,7 @@
 """String parameters: https://hl7.org/fhir/R4/search.html#string."""
 
 from ehr.errors import BadSearch, TooCostly
-from ehr.indexing import normalise_string
+from ehr.indexing import answering, normalise_string
 from ehr.search import limits
 from ehr.search.query import Criterion, StringValue
 from ehr.search.rendering import NEVER, Condition, Rendering
@@ -28,8 +28,10 @@ def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Conditi
     if not values:
         return NEVER
 
+    (code,) = answering(criterion.resource_type, criterion.code)
+
     def term(kind: str, text: str) -> int:
-        return rendering.hasher.term(criterion.resource_type, criterion.code, kind, text)
+        return rendering.hasher.term(criterion.resource_type, code, kind, text)
 
     if criterion.modifier == "exact":
         return Condition(tuple(term("exact", value.text) for value in values))
@@ -37,13 +39,13 @@ def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Conditi
         return Condition(tuple(term("prefix", value.normalised[: limits.PREFIX]) for value in values))
     if any(len(value.normalised) < _GRAM for value in values):
         return Condition((term("present", ""),))
-    alternatives = [_grams(rendering, criterion, value.normalised) for value in values]
+    alternatives = [_grams(rendering, (criterion.resource_type, code), value.normalised) for value in values]
     return Condition(sql="(" + " or ".join(f"{alias}.terms @> {grams}" for grams in alternatives) + ")")
 
 
-def _grams(rendering: Rendering, criterion: Criterion, text: str) -> str:
+def _grams(rendering: Rendering, parameter: tuple[str, str], text: str) -> str:
     grams = sorted({text[start : start + _GRAM] for start in range(len(text) - _GRAM + 1)})
-    terms = [rendering.hasher.term(criterion.resource_type, criterion.code, "gram", gram) for gram in grams]
+    terms = [rendering.hasher.term(*parameter, "gram", gram) for gram in grams]
     return rendering.add(terms, "bigint[]")
 
 

@@ -1,7 +1,7 @@
 """Token parameters: https://hl7.org/fhir/R4/search.html#token."""
 
 from ehr.errors import BadSearch
-from ehr.indexing import normalise_string, text_prefix
+from ehr.indexing import answering_terms, normalise_string, text_prefix
 from ehr.search.query import Criterion, TokenValue
 from ehr.search.rendering import NEVER, Condition, Rendering
 from ehr.search.text import split, unescape
@@ -30,12 +30,19 @@ def parse_text(name: str, text: str) -> TokenValue:
 def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condition:
     """Rows with one of the tokens; with `:not`, rows without any, those without the parameter included."""
     texts = [value.text for value in criterion.values if isinstance(value, TokenValue)]
-    if criterion.modifier == "text":
-        kind, texts = "text", [text_prefix(text) for text in texts]
-    else:
-        kind = "token"
-    terms = tuple(rendering.hasher.term(criterion.resource_type, criterion.code, kind, text) for text in texts)
+    asked = [_asked_text(text) for text in texts] if criterion.modifier == "text" else [("token", t) for t in texts]
+    terms = tuple(
+        term
+        for kind, text in asked
+        for term in answering_terms(rendering.hasher, criterion.resource_type, criterion.code, kind, text)
+    )
     return Condition(terms, negated=criterion.modifier == "not") if terms else NEVER
+
+
+def _asked_text(text: str) -> tuple[str, str]:
+    """Kind and value of the term of a `:text`: its beginning, or where that is too short any value at all."""
+    beginning = text_prefix(text)
+    return ("text", beginning) if beginning else ("present", "")
 
 
 def needs_opening(criterion: Criterion) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ehr.indexing import answering_terms
 from ehr.keys import row_key
 from ehr.search import date, number, quantity, reference, string, token, uri
 from ehr.search.chain import chain_condition, has_condition
@@ -21,8 +22,8 @@ _KINDS: dict[str, Callable[[Rendering, str, Criterion], Condition]] = {
 def criterion_conditions(rendering: Rendering, alias: str, criterion: Criterion) -> list[Condition]:
     """Conditions that a row of the criterion's type meets (or, with re-check, may meet)."""
     if criterion.missing is not None:
-        present = rendering.hasher.term(criterion.resource_type, criterion.code, "present", "")
-        return [Condition((present,), negated=criterion.missing)]
+        present = answering_terms(rendering.hasher, criterion.resource_type, criterion.code, "present", "")
+        return [Condition(present, negated=criterion.missing)]
     if criterion.kind == "key":
         found = [key for value in criterion.values if isinstance(value, RowKeys) for key in value.keys]
         return [Condition(sql=f"{alias}.key = any({rendering.add(found, 'bigint[]')})", keyed=True)]

@@ -2,17 +2,22 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consent.caller import EDGES, PURPOSES, ROLES, covering
+from consent.coded import IndexTerms
 from consent.internal import READ_REASONS, internal_scope, internal_write_scope
 from consent.labels import LABELLED, OWN_SHIFT, SENSITIVE, names_of, read_resource, table, with_level
 from consent.persons import name_persons, type_rules
 from consent.policy import preset, presets
 from ehr.definitions import RESOURCE_TYPES, search_parameters
+from ehr.indexing import Extractor
+from ehr.keys import TermHasher
 
 ROOT = Path(__file__).parents[2]
+_CONCEPT = {"coding": [{"system": "urn:s", "code": "c"}]}
 KINDS = {"directory", "personal", "custodian", "consent", "audit", "nobody"}
 
 
@@ -131,3 +136,19 @@ def test_persons(
     full = {"resourceType": resource_type, **resource}
     naming = name_persons(resource_type, "x", full, read_resource(full), "https://here/fhir")
     assert (naming.patients, naming.inherited) == (patients, inherited)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"code": _CONCEPT},
+        {"component": [{"code": _CONCEPT}]},
+        {"valueCodeableConcept": _CONCEPT},
+        {"component": [{"code": {"text": "x"}, "valueCodeableConcept": _CONCEPT}]},
+    ],
+)
+def test_a_provision_by_code_finds_the_code_wherever_an_observation_has_it(place: dict[str, Any]) -> None:
+    hasher = TermHasher(b"a key for tests of terms")
+    terms = Extractor(hasher).entries("Observation", {"resourceType": "Observation", "status": "final", **place}).terms
+    assert not IndexTerms(hasher).codes(["urn:s|c"]).isdisjoint(terms)
+    assert IndexTerms(hasher).codes(["urn:s|other"]).isdisjoint(terms)

@@ -28,8 +28,10 @@ EXAMPLES = 150
 MASK = 0b101
 PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "")
 CODES = {
-    "Patient": "identifier name family given gender birthdate address address-city language telecom death-date",
-    "Observation": "code status category date value-quantity subject encounter value-concept combo-code",
+    "Patient": "identifier name family given gender birthdate address address-city language telecom death-date "
+    "phonetic",
+    "Observation": "code status category date value-quantity subject encounter value-concept combo-code "
+    "combo-value-quantity component-code",
     "Condition": "code clinical-status onset-date subject recorded-date abatement-date",
     "Encounter": "class type status date subject reason-code",
     "MedicationRequest": "status intent authoredon code subject",

@@ -11,7 +11,8 @@ from ehr import fhirpath
 from ehr.definitions import RESOURCE_TYPES, SearchParameter
 from ehr.fhirpath import model
 from ehr.fhirpath.nodes import Node
-from ehr.indexing import Extractor
+from ehr.indexing import Extractor, answering, answering_terms
+from ehr.indexing.derived import is_derived
 from ehr.indexing.extractor import _walk
 from ehr.indexing.plan import Branch, Leaf, NotPlain, branches_of, indexed_parameters
 from ehr.keys import TermHasher
@@ -88,7 +89,7 @@ def test_every_branch_of_every_parameter(resource_type: str) -> None:
             continue
         walk = _walk(resource_type, [parameter], partial(_collected))
         make = EXTRACTOR._leaf_maker(resource_type, parameter)
-        present = HASHER.term(resource_type, parameter.code, "present", "")
+        present = set(answering_terms(HASHER, resource_type, parameter.code, "present", ""))
         for branch in branches:
             resource = _resource(resource_type, branch)
             walked: Counter[str] = Counter()
@@ -96,5 +97,22 @@ def test_every_branch_of_every_parameter(resource_type: str) -> None:
             items = fhirpath.compile(parameter.expression or "").items(resource)
             evaluated = {f"{parameter.code} {i.type} {i.value}" for i in items if isinstance(i, Node)}
             assert {key for key, count in walked.items() if count} == evaluated != set(), (parameter.code, branch)
-            indexed = present in EXTRACTOR.entries(resource_type, resource).terms
+            indexed = not present.isdisjoint(EXTRACTOR.entries(resource_type, resource).terms)
             assert indexed is (make(parameter, branch) is not None), (parameter.code, branch)
+
+
+def test_derived_parameters_select_what_those_that_answer_them_select() -> None:
+    derived = 0
+    for resource_type in RESOURCE_TYPES:
+        parameters = {parameter.code: parameter for parameter in indexed_parameters(resource_type)}
+        for code, parameter in parameters.items():
+            if not is_derived(resource_type, code):
+                assert answering(resource_type, code) == (code,)
+                continue
+            derived += 1
+            sources = [parameters[source] for source in answering(resource_type, code)]
+            assert {source.kind for source in sources} == {parameter.kind}
+            assert not any(is_derived(resource_type, source.code) for source in sources)
+            selected = {branch for source in sources for branch in branches_of(resource_type, source.expression or "")}
+            assert selected == set(branches_of(resource_type, parameter.expression or "")), (resource_type, code)
+    assert derived == 8

@@ -54,7 +54,6 @@ def _of(resource: dict[str, Any]) -> IndexEntries:
         ("code", "text", "hb"),
         ("code", "text", "suga"),
         ("code", "present", ""),
-        ("combo-code", "token", "4548-4"),
         ("status", "token", "final"),
         ("status", "token", "|final"),
         ("status", "token", "http://hl7.org/fhir/observation-status|final"),
@@ -108,7 +107,7 @@ def test_rows_of_an_observation() -> None:
     found = _of(OBSERVATION)
     assert found.dates == [(parameter_number("Observation", "date"), *date_range("2024-05-06T07:08:09+08:00"))]
     quantities = {row[0]: row[1:] for row in found.quantities}
-    assert quantities.keys() == {parameter_number("Observation", c) for c in ("value-quantity", "combo-value-quantity")}
+    assert quantities.keys() == {parameter_number("Observation", "value-quantity")}
     assert quantities[parameter_number("Observation", "value-quantity")] == (
         _term("value-quantity", "token", "http://unitsofmeasure.org|%"),
         _term("value-quantity", "token", "%"),
