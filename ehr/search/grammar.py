@@ -14,6 +14,7 @@ from ehr.errors import BadSearch, Issue, TooCostly
 from ehr.indexing import PLATFORM_ZONE
 from ehr.search import controls, date, limits, number, quantity, reference, string, token, uri
 from ehr.search.query import Chain, Clause, Criterion, Has, ReferenceValue, SearchQuery, TokenValue, Value
+from ehr.search.remembered import ParsedQueries
 from ehr.search.text import split, usable
 
 _KINDS = frozenset({"token", "string", "reference", "date", "quantity", "number", "uri"})
@@ -42,6 +43,9 @@ class _Reading:
     shape: controls.Controls = field(default_factory=controls.Controls)
 
 
+_parsed = ParsedQueries()
+
+
 def parse(
     resource_type: str,
     pairs: Sequence[tuple[str, str]],
@@ -61,7 +65,14 @@ def parse(
         raise BadSearch(f"No resource type {resource_type[:64]}")
     if len(pairs) > limits.CRITERIA:
         raise TooCostly(f"At most {limits.CRITERIA} parameters in one search")
-    reading = _Reading(resource_type, now or datetime.now(UTC), base_url, zone)
+
+    def read() -> SearchQuery:
+        return _whole(_Reading(resource_type, now or datetime.now(UTC), base_url, zone), pairs, lenient=lenient)
+
+    return _parsed.get(pairs, (resource_type, lenient, base_url, zone), read)
+
+
+def _whole(reading: _Reading, pairs: Sequence[tuple[str, str]], *, lenient: bool) -> SearchQuery:
     understood: list[tuple[str, str]] = []
     issues: list[Issue] = []
     for name, value in pairs:
@@ -75,7 +86,7 @@ def parse(
             issues += [Issue("warning", issue.code, f"Dropped: {issue.diagnostics}") for issue in problem.issues]
         else:
             understood.append((name, value))
-    return reading.shape.query(resource_type, tuple(reading.clauses), understood, tuple(issues))
+    return reading.shape.query(reading.resource_type, tuple(reading.clauses), understood, tuple(issues))
 
 
 def _read(reading: _Reading, name: str, value: str) -> None:

@@ -22,6 +22,7 @@ from ehr.search.leading import leading
 from ehr.search.opening import Opening, must_open
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery
+from ehr.search.remembered import Statement, Statements
 from ehr.search.rendering import Rendering
 from ehr.search.sort import keys_of
 from ehr.search.statement import (
@@ -32,12 +33,17 @@ from ehr.search.statement import (
     matching_rows,
     page_statement,
 )
+from ehr.search.statement_columns import COLUMNS
 from ehr.search.subset import cut
 from ehr.store.bodies import open_body
 from ehr.store.clock import now_us
 from ehr.store.database import database_errors
 from ehr.store.operations import StoredVersion
 from ehr.store.scope_sql import require_fresh
+
+_COLUMNS = slice(-len(COLUMNS), None)
+"""Where a row of an answer holds what `_version` reads: at its end."""
+_statements = Statements()
 
 
 class SearchableStore(Protocol):
@@ -139,8 +145,8 @@ async def search(
     if found.following is not None:
         following = page.seal(link_key, binding, found.following)
     return SearchResult(
-        [_shortened(query, match, included=False) for match in found.matches],
-        [_shortened(query, extra, included=True) for extra in found.includes],
+        _shortened(query, found.matches, included=False),
+        _shortened(query, found.includes, included=True),
         found.total,
         following,
         self_query,
@@ -183,24 +189,13 @@ class _Request:
         *,
         walk: bool = False,
     ) -> _Found:
-        frequencies = await term_frequencies(self.store.hasher, self.store.keyed_search_pool)
-        lead = None
-        if given is None:
-            lead = await leading(self.scope.row_filter, self.query, self.store.keyed_search_pool)
-        rendering = Rendering(
-            self.scope.row_filter, self.store.hasher, walk_chains=walk, frequencies=frequencies, lead=lead
-        )
-        if self.query.count_only and given is None:
-            text = count_statement(rendering, self.query)
-        else:
-            text = page_statement(rendering, self.query, position, given)
-        rows = await self._fetch(connection, rendering, text)
+        statement = await self._statement(position, given, walk=walk)
+        rows = await self._fetch(connection, statement)
         first = rows[0]
         if first["overflow"]:
             return await self._page(connection, position, given, following, walk=True)
         require_fresh(self.scope, first["epoch"], first["highest_class"])
-        counted = None if self.query.count_only else counted_on_page(rendering, self.query, position)
-        found = self._read(rows, given, counted=counted)
+        found = self._read(rows, given, counted=statement.counted)
         if include.needs_bodies(self.query) and not self.query.count_only:
             found.includes = await self._targets(connection, found)
         if len(found.includes) > limits.INCLUDED_ROWS:
@@ -210,16 +205,34 @@ class _Request:
             found.following = self._following(first, position, following, found)
         return found
 
-    async def _fetch(
-        self, connection: asyncpg.Connection | None, rendering: Rendering, text: str
-    ) -> list[asyncpg.Record]:
+    async def _statement(self, position: Position | None, given: Given | None, *, walk: bool) -> Statement:
+        frequencies = await term_frequencies(self.store.hasher, self.store.keyed_search_pool)
+        lead = None
+        if given is None:
+            lead = await leading(self.scope.row_filter, self.query, self.store.keyed_search_pool)
+
+        def make() -> Statement:
+            rendering = Rendering(
+                self.scope.row_filter, self.store.hasher, walk_chains=walk, frequencies=frequencies, lead=lead
+            )
+            if self.query.count_only and given is None:
+                return _finished(rendering, count_statement(rendering, self.query), None)
+            text = page_statement(rendering, self.query, position, given)
+            counted = None if self.query.count_only else counted_on_page(rendering, self.query, position)
+            return _finished(rendering, text, counted)
+
+        if position is not None or given is not None:
+            return make()
+        made_of = (self.scope.row_filter, self.store.hasher, lead, walk)
+        return _statements.get(self.query, frequencies, made_of, make)
+
+    async def _fetch(self, connection: asyncpg.Connection | None, statement: Statement) -> list[asyncpg.Record]:
         """Run a statement on the connection of the snapshot, else on one that plans as the statement needs."""
-        values = rendering.parameters.values
         if connection is not None:
-            return list(await connection.fetch(text, *values))
-        pool = self.store.keyed_search_pool if rendering.plan_holds else self.store.search_pool
+            return list(await connection.fetch(statement.text, *statement.values))
+        pool = self.store.keyed_search_pool if statement.plan_holds else self.store.search_pool
         async with pool.acquire() as free:
-            return list(await free.fetch(text, *values))
+            return list(await free.fetch(statement.text, *statement.values))
 
     def _read(self, rows: list[asyncpg.Record], given: Given | None, *, counted: int | None) -> _Found:
         first = rows[0]
@@ -250,8 +263,7 @@ class _Request:
         bodies = [match.body for match in found.matches if match.body is not None]
         keys = include.target_keys(self.store.extractor, self.query.includes, [parse_json(body) for body in bodies])
         rendering = Rendering(self.scope.row_filter, self.store.hasher)
-        text = keys_statement(rendering, keys)
-        rows = await self._fetch(connection, rendering, text)
+        rows = await self._fetch(connection, _finished(rendering, keys_statement(rendering, keys), None))
         require_fresh(self.scope, rows[0]["epoch"], rows[0]["highest_class"])
         targets = [_version(row) for row in rows if row["place"] is not None]
         return _distinct(found.matches, [*found.includes, *targets])
@@ -272,25 +284,34 @@ def _distinct(matches: list[StoredVersion], rows: Iterable[StoredVersion]) -> li
     return sorted(kept, key=lambda row: (row.resource_type, row.resource_id))
 
 
+def _finished(rendering: Rendering, text: str, counted: int | None) -> Statement:
+    return Statement(text, tuple(rendering.parameters.values), rendering.plan_holds, counted)
+
+
 def _version(row: Any) -> StoredVersion:
-    body = row["body"]
+    key, number, resource_id, version, last_updated, dictionary, body, holder, others, custodian, labels = row[_COLUMNS]
     return StoredVersion(
-        type_name(row["type"]),
-        row["id"],
-        row["version"],
-        row["last_updated"],
+        type_name(number),
+        resource_id,
+        version,
+        last_updated,
         deleted=False,
-        body=None if body is None else open_body(body, row["dictionary"]),
-        key=row["key"],
-        holder=row["holder"],
-        others=tuple(row["others"] or ()),
-        custodian=row["custodian"],
-        labels=row["labels"],
+        body=None if body is None else open_body(body, dictionary),
+        key=key,
+        holder=holder,
+        others=tuple(others or ()),
+        custodian=custodian,
+        labels=labels,
     )
 
 
-def _shortened(query: SearchQuery, version: StoredVersion, *, included: bool) -> StoredVersion:
+def _shortened(query: SearchQuery, versions: list[StoredVersion], *, included: bool) -> list[StoredVersion]:
     elements = () if included else query.elements
-    if version.body is None or not (elements or query.summary in ("true", "text", "data")):
-        return version
-    return replace(version, body=cut(version.body, version.resource_type, query.summary, elements))
+    if not (elements or query.summary in ("true", "text", "data")):
+        return versions
+    return [
+        version
+        if version.body is None
+        else replace(version, body=cut(version.body, version.resource_type, query.summary, elements))
+        for version in versions
+    ]

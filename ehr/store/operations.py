@@ -91,9 +91,12 @@ class WriteOutcome:
     error: KanglianError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredVersion:
-    """One version as kept; `body` is JSON exactly as it is served, None for a deletion."""
+    """One version as kept; `body` is JSON exactly as it is served, None for a deletion.
+
+    Nobody changes one; it is not frozen, since a page makes twenty and freezing makes each five times as dear.
+    """
 
     resource_type: str
     resource_id: str
