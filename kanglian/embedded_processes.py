@@ -15,19 +15,18 @@ FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT
 
 def processes_in(cluster: Path) -> list[int]:
     """Process ids of all live PostgreSQL processes on this cluster, or on a removed folder of the same path."""
-    wanted = {str(cluster), f"{cluster} (deleted)"}
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            if str((entry / "cwd").readlink()) in wanted and _is_postgres(entry):
-                found.append(int(entry.name))
-    return found
+    entries = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [int(entry.name) for entry in entries if _lives_in(entry, cluster)]
 
 
-def _is_postgres(entry: Path) -> bool:
-    return (entry / "exe").readlink().name.removesuffix(" (deleted)") == "postgres" and not is_zombie(int(entry.name))
+def _lives_in(entry: Path, cluster: Path) -> bool:
+    try:
+        if str((entry / "cwd").readlink()) not in {str(cluster), f"{cluster} (deleted)"}:
+            return False
+        program = (entry / "exe").readlink().name.removesuffix(" (deleted)")
+    except OSError:
+        return False
+    return program == "postgres" and not is_zombie(int(entry.name))
 
 
 def is_zombie(pid: int) -> bool:
@@ -77,7 +76,7 @@ def postmaster(cluster: Path) -> tuple[int, str] | None:
         pid = int(lines[0])
     except (OSError, ValueError, IndexError):
         return None
-    if pid not in processes_in(cluster):
+    if not _lives_in(Path(f"/proc/{pid}"), cluster):
         return None
     return pid, lines[7].strip() if len(lines) > 7 else "starting"
 
