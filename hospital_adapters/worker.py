@@ -87,6 +87,9 @@ class ConversionWorker:
             for row, each in zip(rows, prepared, strict=True)
             if any(refused) or not isinstance(each, Converted)
         )
+        files = [row.inbox for row in rows if row.feed in feeds and feeds[row.feed].kind == "csv"]
+        if files:
+            await self.store.inbox.replace_quarantined(files)
         return len(rows)
 
     def _read_feeds(self) -> Mapping[str, Feed]:

@@ -230,6 +230,21 @@ class Inbox:
             )
         return [InboxRow(*row.values()) for row in rows]
 
+    async def replace_quarantined(self, inbox: Sequence[int]) -> None:
+        """Take out of quarantine what these messages, where they are converted, say in its stead: a file sent again.
+
+        A row is replaced by one of the same feed and file with the same control id, and where it could not be read at
+        all (`line-N`), by one on the same line. It stays in the inbox, as replaced.
+        """
+        with database_errors():
+            await self._pool.execute(
+                "update inbox q set state = 'replaced' from inbox n where n.inbox = any($1::bigint[]) "
+                "and n.state = 'done' and q.state = 'quarantined' and q.feed = n.feed and q.sender = n.sender "
+                "and q.inbox < n.inbox "
+                "and (q.control_id = n.control_id or (q.control_id like 'line-%' and q.trace = n.trace))",
+                list(inbox),
+            )
+
     async def converted(self, limit: int, *, feed: str | None = None) -> list[int]:
         """Numbers of messages whose records are written, oldest first."""
         with database_errors():
@@ -267,7 +282,7 @@ class Inbox:
         with database_errors():
             rows = await self._pool.fetch(
                 "update inbox set state = 'waiting', cause = null, place = null where inbox = any($1::bigint[]) "
-                "and state <> 'answered' returning inbox",
+                "and state <> 'replaced' returning inbox",
                 list(inbox),
             )
         if not rows:

@@ -324,7 +324,7 @@ inbox = sa.Table(
     sa.Column("trace", sa.Text, nullable=False, comment="sender + MSH-10, or file and line"),
     sa.Column("message_type", sa.Text, nullable=False),
     sa.Column("received_at", sa.BigInteger, nullable=False),
-    sa.Column("state", sa.Text, nullable=False, comment="waiting, done, quarantined, answered (refused at the door)"),
+    sa.Column("state", sa.Text, nullable=False, comment="waiting, done, quarantined, replaced (by a later file)"),
     sa.Column("answer", BYTEA, comment="the acknowledgement given, repeated for a duplicate"),
     sa.Column("cause", sa.Text),
     sa.Column("place", sa.Text, comment="segment, field or line of the cause"),

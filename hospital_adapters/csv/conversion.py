@@ -14,6 +14,8 @@ from hospital_adapters.csv.layout import csv_layout
 from hospital_adapters.csv.rows import BadRow, event_time, read_rows, resources_of, unread_columns
 from hospital_adapters.feeds import Feed
 
+_LONGEST_ID = 200
+
 
 def messages_of_file(feed: Feed, name: str, data: bytes) -> Iterator[InboxMessage]:
     """One inbox message a row; rows that cannot be read are quarantined with their line.
@@ -28,7 +30,14 @@ def messages_of_file(feed: Feed, name: str, data: bytes) -> Iterator[InboxMessag
             yield _message(feed, name, row.line, f"line-{row.line}", body, state="quarantined", cause=row.cause)
         else:
             control_id = "|".join(row.values.get(column, "") for column in layout.row)
-            yield _message(feed, name, row.line, control_id, msgspec.json.encode(row.values))
+            yield _message(feed, name, row.line, _short(control_id), msgspec.json.encode(row.values))
+
+
+def _short(control_id: str) -> str:
+    """A control id that an index can hold."""
+    if len(control_id) <= _LONGEST_ID:
+        return control_id
+    return f"{control_id[:_LONGEST_ID]} {hashlib.sha256(control_id.encode()).hexdigest()[:16]}"
 
 
 def _message(

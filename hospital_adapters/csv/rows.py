@@ -1,10 +1,13 @@
 """Rows of a CSV file: reading them with their line numbers, and turning one into FHIR resources."""
 
+import codecs
 import csv
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,11 +17,15 @@ from hospital_adapters.feeds import Feed
 from hospital_adapters.identifiers import resource_id
 
 _REPLACED = "\ufffd"
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_MOST_LINES = 1000
+"""Of one row with line ends inside of quotes."""
+_MOST_TEXT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row by column name, with the file's line on which it ends."""
+    """One row by column name, with the file's line on which it begins."""
 
     line: int
     values: Mapping[str, str]
@@ -34,34 +41,98 @@ class BadRow:
 
 
 def read_rows(layout: CsvLayout, data: bytes) -> Iterator[Row | BadRow]:
-    """Read a file row by row; `Invalid` only where its header lacks a column of the layout.
+    """Read a file row by row; `Invalid` only where its header lacks a column of the layout, or names one twice.
 
-    Bytes that are not of the declared encoding, a wrong number of columns and broken quotes make a BadRow of that row
-    alone. Values are stripped of surrounding white space; a byte-order mark is dropped.
+    Bytes that are not of the declared encoding, NUL characters, a wrong number of columns, quotes that never close and
+    cells over 128 Ki characters make a BadRow of that row alone. A byte-order mark wins over the declared encoding.
+    Values are stripped of surrounding white space; empty cells behind the last column are passed over.
     """
-    text = data.decode(layout.encoding, errors="replace").removeprefix("\ufeff")
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=layout.delimiter)
-    header = [name.strip() for name in next(reader, [])]
-    missing = sorted(layout.columns - set(header))
-    if missing:
-        raise Invalid(f"line 1: the header lacks {', '.join(missing)}")
-    while True:
+    encoding, text = _decoded(layout.encoding, data)
+    lines = list(io.StringIO(text, newline=""))  # ends lines as CSV does, not where str.splitlines would
+    records = _records(lines, layout.delimiter)
+    header = _header(layout, next(records, None), encoding)
+    for record in records:
+        cells = record.cells
+        while len(cells) > len(header) and not cells[-1].strip():
+            cells = cells[:-1]
+        cause = record.cause or _fault(cells, header, encoding)
+        if cause is not None:
+            yield BadRow(record.line, record.text, cause)
+        elif any(cell.strip() for cell in cells):
+            yield Row(record.line, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The cells of one row, the line on which it begins, what stood there, and why it is unreadable, if it is."""
+
+    line: int
+    cells: list[str]
+    text: str
+    cause: str | None = None
+
+
+def _decoded(declared: str, data: bytes) -> tuple[str, str]:
+    for mark, marked in _MARKS:
+        if data.startswith(mark):
+            return marked, data.decode(marked, errors="replace").removeprefix("\ufeff")
+    return declared, data.decode(declared, errors="replace").removeprefix("\ufeff")
+
+
+def _records(lines: Sequence[str], delimiter: str) -> Iterator[_Record]:
+    """The rows of the file; where a quote does not close, its line alone is unreadable: the next one is a row again."""
+    place = 0
+    while place < len(lines):
+        line = lines[place]
+        if not line.strip():
+            place += 1
+            continue
+        reader = csv.reader(islice(lines, place, place + _MOST_LINES), delimiter=delimiter, strict=True)
         try:
             cells = next(reader)
-        except StopIteration:
-            return
         except csv.Error as error:
-            yield BadRow(reader.line_num, "", f"not readable as CSV: {error}")
+            yield _one_line(place + 1, line, delimiter, str(error))
+            place += 1
             continue
-        if not any(cell.strip() for cell in cells):
-            continue
-        written = layout.delimiter.join(cells)
-        if len(cells) != len(header):
-            yield BadRow(reader.line_num, written, f"{len(cells)} columns where the header has {len(header)}")
-        elif _REPLACED in written:
-            yield BadRow(reader.line_num, written, f"bytes that are not {layout.encoding}")
-        else:
-            yield Row(reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True)))
+        yield _Record(place + 1, cells, "".join(lines[place : place + reader.line_num]).rstrip("\r\n"))
+        place += reader.line_num
+
+
+def _one_line(number: int, line: str, delimiter: str, fault: str) -> _Record:
+    """A line that is no row by the rules; signs of quotation inside of a cell do no harm where they come in pairs."""
+    text = line.rstrip("\r\n")
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter))
+    except csv.Error as error:
+        return _Record(number, [], text[:_MOST_TEXT], f"not readable as CSV: {error}")
+    cause = f"not readable as CSV: {fault}" if line.count('"') % 2 else None
+    return _Record(number, cells, text, cause)
+
+
+def _header(layout: CsvLayout, record: _Record | None, encoding: str) -> list[str]:
+    if record is None:
+        raise Invalid("the file is empty: it has no header")
+    header = [name.strip() for name in record.cells]
+    while header and not header[-1]:
+        header.pop()
+    where = f"line {record.line}"
+    missing = sorted(layout.columns - set(header))
+    if missing:
+        raise Invalid(f"{where}: the header lacks {', '.join(missing)} (read as {encoding})")
+    twice = sorted(name for name in layout.columns if header.count(name) > 1)
+    if twice:
+        raise Invalid(f"{where}: the header names {', '.join(twice)} twice")
+    return [name if header.index(name) == place else f"{name} ({place + 1})" for place, name in enumerate(header)]
+
+
+def _fault(cells: Sequence[str], header: Sequence[str], encoding: str) -> str | None:
+    if not any(cell.strip() for cell in cells):
+        return None if len(cells) <= len(header) else "columns behind the last one"
+    if len(cells) != len(header):
+        return f"{len(cells)} columns where the header has {len(header)}"
+    if any(_REPLACED in cell for cell in cells):
+        return f"bytes that are not {encoding}"
+    return "a NUL character" if any("\x00" in cell for cell in cells) else None
 
 
 def resources_of(feed: Feed, layout: CsvLayout, values: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """From the inbox to the record, on a real database: every kind of feed, quarantine with its cause, replay."""
 
 import json
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,22 @@ async def test_bad_rows_wait_with_their_line_and_are_replayed_after_a_change_of_
     assert sorted(str(place) for place, _ in await door.quarantined("clinic")) == ["line 4", "line 5"]
     assert await door.count("Patient", "clinic") == 2
     assert [loss for _, loss in await door.store.inbox.losses(10, feed="clinic") if loss] == [["more"]]
+
+
+async def test_a_mended_file_clears_what_it_mends_and_nothing_else(door: Door) -> None:
+    patients = await door.count("Patient", "clinic")
+    long = random.Random(1).randbytes(4000).hex()  # noqa: S311 - no secret: a key that no index would hold
+    bad = f"id,sex,born,more\n11,m,1970-02-30,\n12,m\n13,m,1970-01-02,\n14,m,1971-02-30,\n{long},m,soon,\n"
+    await door.file("clinic", "mend.csv", bad)
+    before = len(await door.quarantined("clinic"))
+    mended = bad.replace("1970-02-30", "1970-02-03").replace("12,m\n", "12,m,1970-01-02,\n")
+    await door.file("clinic", "mend.csv", mended)
+    assert len(await door.quarantined("clinic")) == before - 2
+    assert await door.count("Patient", "clinic") == patients + 3
+    await door.file("clinic", "mend.csv", mended)
+    assert await door.count("Patient", "clinic") == patients + 3
+    counts = await door.store.inbox.counts(feed="clinic")
+    assert counts["clinic", "replaced"] == 2
 
 
 async def test_fhir_files_go_in_and_a_batch_keeps_its_good_entries(door: Door) -> None:

@@ -123,3 +123,100 @@ def test_a_wrong_feed_file_is_told_by_its_key(tmp_path: Path, change: tuple[str,
     path.write_text(FEED.replace(*change), encoding="utf-8")
     with pytest.raises(Invalid, match=cause):
         csv_layout(read_feed(path))
+
+
+SIMPLE = """
+feed: f
+organisation: o
+kind: csv
+row: id
+resources:
+  - {type: Patient, identity: [id], elements: {gender: sex}}
+"""
+
+
+def simple(tmp_path: Path, **settings: str) -> CsvLayout:
+    path = tmp_path / "f.yaml"
+    path.write_text(SIMPLE + "".join(f"{key}: {value}\n" for key, value in settings.items()), encoding="utf-8")
+    return csv_layout(read_feed(path))
+
+
+def told(layout: CsvLayout, data: bytes) -> list[tuple[int, str]]:
+    """(line, value of the second column, or the cause)."""
+    return [(r.line, r.values["sex"] if isinstance(r, Row) else r.cause) for r in read_rows(layout, data)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec"),
+    [
+        ("gb18030", "gb18030"),
+        ("gbk", "gbk"),
+        ("utf-8", "utf-8"),
+        ("utf-8", "utf-8-sig"),
+        ("gb18030", "utf-8-sig"),
+        ("utf-16", "utf-16"),
+        ("utf-8", "utf-16"),
+        ("utf-16-le", "utf-16-le"),
+        ("big5", "big5"),
+    ],
+)
+def test_encodings_and_marks(tmp_path: Path, declared: str, codec: str) -> None:
+    layout = simple(tmp_path, encoding=declared)
+    assert told(layout, "id,sex\r\n1,男女\r\n".encode(codec)) == [(2, "男女")]
+
+
+@pytest.mark.parametrize(("delimiter", "sign"), [("','", ","), ("';'", ";"), ('"\\t"', "\t"), ("'|'", "|")])
+def test_delimiters(tmp_path: Path, delimiter: str, sign: str) -> None:
+    assert told(simple(tmp_path, delimiter=delimiter), f"id{sign}sex\n1{sign}m\n".encode()) == [(2, "m")]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('1,"two\nlines"\n2,m\n', [(2, "two\nlines"), (4, "m")]),
+        ('1,"a ""quoted"" word"\r\n2,m', [(2, 'a "quoted" word'), (3, "m")]),
+        ("1,m,\n2,m,,,\n", [(2, "m"), (3, "m")]),
+        (
+            "1,m,x\n2\n3,m\n",
+            [(2, "3 columns where the header has 2"), (3, "1 columns where the header has 2"), (4, "m")],
+        ),
+        ('1,"never closed\n2,m\n3,"m"\n', [(2, "not readable as CSV: "), (3, "m"), (4, "m")]),
+        ('1,m\n2,"never closed', [(2, "m"), (3, "not readable as CSV: ")]),
+        ('1,5" pipe\n2,m\n', [(2, '5" pipe'), (3, "m")]),
+        ('1,"5" and 6" pipes"\n2,m\n', [(2, '5 and 6" pipes"'), (3, "m")]),
+        ("1,a\x00b\n2,m\n", [(2, "a NUL character"), (3, "m")]),
+        (f"1,{'x' * 200_000}\n2,m\n", [(2, "not readable as CSV: field larger"), (3, "m")]),
+        ("1,a\x0bb\x85c\u2028d\x1ce\n2,m\n", [(2, "a\x0bb\x85c\u2028d\x1ce"), (3, "m")]),
+        ("\n\n ,\n1,m\n,,\n", [(5, "m")]),
+        ("1,m\r2,f\r", [(2, "m"), (3, "f")]),
+        ("1,\ufffd\n", [(2, "bytes that are not utf-8-sig")]),
+    ],
+)
+def test_bad_rows_cost_no_good_ones(tmp_path: Path, body: str, expected: list[tuple[int, str]]) -> None:
+    found = told(simple(tmp_path), ("id,sex\n" + body).encode())
+    assert [line for line, _ in found] == [line for line, _ in expected]
+    for (_, text), (_, begins) in zip(found, expected, strict=True):
+        assert text == begins or (begins.startswith("not readable") and text.startswith(begins))
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"", "the file is empty"),
+        (b"\n\n", "the file is empty"),
+        (b"\xef\xbb\xbf", "the file is empty"),
+        (b"id\n1\n", "line 1: the header lacks sex"),
+        (b"id,sex,id\n1,m,2\n", "line 1: the header names id twice"),
+        ("id,sex\n".encode("utf-16-le"), "lacks id, sex"),
+    ],
+)
+def test_a_header_that_cannot_be_right_is_told(tmp_path: Path, data: bytes, cause: str) -> None:
+    with pytest.raises(Invalid, match=cause):
+        told(simple(tmp_path), data)
+
+
+def test_a_column_that_is_not_read_may_come_twice_and_is_reported_twice(tmp_path: Path) -> None:
+    layout = simple(tmp_path)
+    [row] = read_rows(layout, b"id,sex,note,note,\n1,m,a,b,\n")
+    assert isinstance(row, Row)
+    assert unread_columns(layout, row.values) == ["note", "note (4)"]
