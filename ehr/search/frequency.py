@@ -7,8 +7,9 @@ walking the rows of the type from the newest is quicker.
 
 import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from weakref import WeakKeyDictionary
 
 import asyncpg
@@ -33,7 +34,13 @@ from size cross join pg_stats s cross join lateral unnest(s.most_common_vals::te
   as e(value, share)
 where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'type'
 union all
-select 'at', e.value, 1 - s.null_frac, size.rows
+select 'at', e.value, e.share, size.rows
+from size cross join pg_stats s cross join lateral unnest(s.most_common_vals::text::bigint[], s.most_common_freqs)
+  as e(value, share)
+where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'at'
+union all
+select 'at', e.value, (1 - s.null_frac - coalesce((select sum(f) from unnest(s.most_common_freqs) f), 0))
+  / cardinality(s.histogram_bounds::text::bigint[]), size.rows
 from size cross join pg_stats s cross join lateral unnest(s.histogram_bounds::text::bigint[]) as e(value)
 where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'at'"""
 
@@ -49,16 +56,16 @@ class Frequencies:
     rows_of_type: Mapping[int, float] = field(default_factory=dict)
     """About how many rows are of a type."""
     main_dates: tuple[int, ...] = ()
-    """Main dates that part the dated rows into equal shares, in order."""
-    dated: float = 0.0
-    """The share of rows that have a main date."""
+    """Main dates in order, common ones and those that part the others evenly."""
+    shares_before: tuple[float, ...] = (0.0,)
+    """The share of the rows before each of them, and of all dated rows."""
     known: bool = False
 
     def share_between(self, low: int | None, high: int | None) -> float:
         """About which share of the rows has its main date in [low, high)."""
         first = 0 if low is None else bisect_left(self.main_dates, low)
         last = len(self.main_dates) if high is None else bisect_left(self.main_dates, high)
-        return self.dated * max(0, last - first) / max(1, len(self.main_dates))
+        return max(0.0, self.shares_before[last] - self.shares_before[first])
 
 
 UNKNOWN = Frequencies()
@@ -71,18 +78,22 @@ async def term_frequencies(hasher: TermHasher, pool: asyncpg.Pool) -> Frequencie
     found = _known.get(hasher)
     if found is None or now - found[0] > (_AGE_S if found[1].known else _AGE_WITHOUT_S):
         rows = await pool.fetch(_QUERY, COMMON, float(FREQUENT_ROWS))
-        of_terms = {row["value"]: row["share"] for row in rows if row["of"] == "term"}
-        size = rows[0]["rows"] if rows else 0
-        found = _known[hasher] = (
-            now,
-            Frequencies(
-                frozenset(term for term, share in of_terms.items() if share >= COMMON),
-                frozenset(of_terms),
-                {term: share * size for term, share in of_terms.items()},
-                {row["value"]: row["share"] * size for row in rows if row["of"] == "type"},
-                tuple(sorted(row["value"] for row in rows if row["of"] == "at")),
-                max((row["share"] for row in rows if row["of"] == "at"), default=0.0),
-                bool(of_terms),
-            ),
-        )
+        read = _read(rows)
+        # the same object as long as nothing changed: finished statements are known by it
+        found = _known[hasher] = (now, found[1] if found is not None and found[1] == read else read)
     return found[1]
+
+
+def _read(rows: Sequence[asyncpg.Record]) -> Frequencies:
+    size = rows[0]["rows"] if rows else 0
+    of_terms = {row["value"]: row["share"] for row in rows if row["of"] == "term"}
+    dates = sorted((row["value"], row["share"]) for row in rows if row["of"] == "at")
+    return Frequencies(
+        frozenset(term for term, share in of_terms.items() if share >= COMMON),
+        frozenset(of_terms),
+        {term: share * size for term, share in of_terms.items()},
+        {row["value"]: row["share"] * size for row in rows if row["of"] == "type"},
+        tuple(value for value, _ in dates),
+        (0.0, *accumulate(share for _, share in dates)),
+        bool(of_terms),
+    )
