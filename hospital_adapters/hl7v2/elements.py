@@ -29,7 +29,7 @@ def unit_of(node: Node, draft: Draft) -> dict[str, Any]:
     if code and (name or text):
         found["system"] = (known_system(name) if name else None) or draft.local_uri("codesystem", name or draft.site)
         found["code"] = " ".join(code.split())
-    if any(node.parts[3:]) or (name and not code):
+    if any(node.parts[3:]) or (name and not code) or "%" in found.get("system", ""):
         whole = concept(node, draft, "")
         if whole:
             found["extension"] = [extension("units", "CodeableConcept", whole)]

@@ -21,6 +21,13 @@ from hospital_adapters.hl7v2.problems import (
 _WRAPPERS = ("FHS", "BHS", "BTS", "FTS")
 _MESSAGE_START = re.compile(rb"(?:\A\s*|[\r\n]\s*|\xef\xbb\xbf)(?=MSH[^\w\s])")
 _VERSIONS = ("2.1", "2.2", "2.3", "2.4", "2.5", "2.6", "2.7", "2.8", "2.9")
+_KNOWN = frozenset(
+    {
+        *("EVN", "PID", "PD1", "NK1", "PV1", "PV2", "MRG", "ROL", "PRT", "AL1", "IAM", "DG1", "DRG", "PR1", "GT1"),
+        *("IN1", "IN2", "IN3", "ACC", "ORC", "OBR", "OBX", "NTE", "SPM", "TQ1"),
+    }
+)
+"""Segments that are told from a text's next line even in small letters."""
 NULL = '""'
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
 
@@ -226,6 +233,8 @@ class Message:
             event = event or (self.header.peek(9, 3) or "").partition("_")[2]
         if not event and "_" in code:
             code, _, event = code.partition("_")
+        if not event and code.upper() == "ORU":  # 2.1 has one kind of result, and no event in MSH-9
+            event = "R01"
         return code.upper(), (event or "").upper()
 
     @property
@@ -301,6 +310,9 @@ def _segments(lines: list[str], delimiters: Delimiters, notes: list[str]) -> lis
     for number, sent in enumerate(lines):
         line = sent.strip("\x0b\x1c\x00\t ")
         name = line[:3]
+        if name.upper() in _KNOWN and not name.isupper() and line[3:4] == separator:
+            name = name.upper()
+            notes.append(f"line {number + 1} names its segment in small letters")
         if not line or name in _WRAPPERS:
             continue
         if name == "MSH" and segments:

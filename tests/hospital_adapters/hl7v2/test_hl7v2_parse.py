@@ -173,3 +173,18 @@ def test_utf_8_declared_as_something_else_is_read_as_what_it_is(declared: str, s
 def test_any_mix_of_line_ends_ends_segments() -> None:
     message = read((HEAD + "\r\nEVN|A01\nPID|1||7\r\r\nPV1|1|I\n\n\rNTE|1||x\r").encode())
     assert [segment.name for segment in message.segments] == ["MSH", "EVN", "PID", "PV1", "NTE"]
+
+
+def test_segments_in_small_letters_are_segments_and_other_lines_are_text() -> None:
+    message = read(f"{HEAD}\rPID|1||7\rnte|1||a note\rnot|a segment\robx|1|NM|GLU||5")
+    assert [segment.name for segment in message.segments] == ["MSH", "PID", "NTE", "OBX"]
+    assert message.segments[2].peek(3) == "a note\nnot"
+    assert len(message.notes) == 3
+
+
+@pytest.mark.parametrize(
+    ("type_", "evn", "kind"),
+    [("ORU", "", ("ORU", "R01")), ("ADT", "\rEVN|A01", ("ADT", "A01")), ("ADT_A08", "", ("ADT", "A08"))],
+)
+def test_kinds_as_the_oldest_versions_say_them(type_: str, evn: str, kind: tuple[str, str]) -> None:
+    assert read(f"MSH|^~\\&|LAB|H|K|R|20240601||{type_}|1|P|2.1{evn}\rPID|1||7").kind == kind
