@@ -18,13 +18,14 @@ from pathlib import Path
 from types import FrameType
 
 from ehr.errors import KanglianError
-from kanglian.embedded import EmbeddedPostgres, die_with_parent
+from kanglian.embedded import EmbeddedError, EmbeddedPostgres, die_with_parent
 from kanglian.embedded_processes import continue_stopped
 from kanglian.heartbeat import Heartbeat
 
 _QUICK_DEATH_S = 5.0
 _QUICK_DEATHS_LIMIT = 8
 _LONGEST_PAUSE_S = 8.0
+_POSTGRES_PAUSE_S = 2.0
 _TEND_S = 1.0
 """Between two looks at the database's disk and at the children's heartbeats."""
 _LOOK_AT_POSTGRES_S = 2.0
@@ -94,6 +95,7 @@ class Supervisor:
         self._signals = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._completed = False
+        self._postgres_due = 0.0
         self._tended = self._looked_at_postgres = time.monotonic()
         self._stopped: frozenset[int] = frozenset()
 
@@ -109,8 +111,10 @@ class Supervisor:
                 self._start_due()
                 ended = self._wait(watch)
                 self._tend()
-                if watch in ended and self._postgres:
+                if watch in ended:
                     os.close(watch)
+                    watch = -1
+                if self._postgres and watch < 0 and time.monotonic() >= self._postgres_due:
                     watch = self._restart_postgres(self._postgres)
                 for child in [child for child in self._children if child.descriptor in ended]:
                     self._bury(child)
@@ -236,8 +240,16 @@ class Supervisor:
                 self._say(f"process {pid} of PostgreSQL was stopped, it was told to go on")
 
     def _restart_postgres(self, postgres: EmbeddedPostgres) -> int:
+        """Bring the database back: what to watch, or -1 where it cannot start now (a full disk) and is tried again."""
         self._say("PostgreSQL ended, starting it again")
-        postgres.start()
+        try:
+            postgres.start()
+        except (EmbeddedError, OSError) as error:
+            if not self._completed:
+                raise
+            self._say(f"{error}; trying again in {_POSTGRES_PAUSE_S:.0f} s")
+            self._postgres_due = time.monotonic() + _POSTGRES_PAUSE_S
+            return -1
         self._say(f"PostgreSQL is back (process {postgres.pid})")
         self._tell_changed()
         return postgres.watch()

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from kanglian.settings import Settings
 from tests.consent.house import LOADER, NOTE, WANG, House, consent, encounter, observation, patient, resident
 
 _MIB = 1 << 20
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _DISK_MIB, _BALLAST_MIB = 192, 48
 
 
@@ -193,3 +196,41 @@ def test_without_a_size_or_with_another_database_there_is_always_room(tmp_path: 
     assert [ballast_of(settings).has_room() for settings in (none, other)] == [True, True]
     (tmp_path / "postgres").mkdir()
     assert not ballast_of(Settings.read({"KANGLIAN_DATA_DIR": str(tmp_path)})).has_room(), "no file lies there yet"
+
+
+_SUPERVISED = """
+import sys
+from pathlib import Path
+from kanglian.embedded import EmbeddedPostgres
+from kanglian.supervise import Supervisor
+say = lambda line: print(line, flush=True)
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.start()
+print(server.pid, flush=True)
+Supervisor([], server, say=say, complete=lambda: say("complete")).run()
+"""
+
+
+def test_the_supervisor_tries_again_until_there_is_room(small_disk: Path) -> None:
+    platform = small_disk / "another"
+    platform.mkdir(mode=0o711)
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", _SUPERVISED, str(platform)], stdout=subprocess.PIPE, text=True, cwd=_CHECKOUT
+    )
+    assert supervisor.stdout is not None
+    try:
+        postgres = int(supervisor.stdout.readline())
+        assert supervisor.stdout.readline() == "complete\n"
+        filler = small_disk / "filler"
+        subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], capture_output=True, check=False)
+        os.kill(postgres, signal.SIGKILL)
+        said = [supervisor.stdout.readline() for _ in range(2)]
+        assert "trying again in 2 s" in said[1], said
+        filler.unlink()
+        while "is back" not in said[-1]:
+            said.append(supervisor.stdout.readline())
+            assert said[-1], said
+    finally:
+        supervisor.terminate()
+        supervisor.communicate(timeout=30)
+    assert supervisor.returncode == 0
