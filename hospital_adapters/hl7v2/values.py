@@ -51,7 +51,7 @@ _RANGE = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*(?:-|_|~|to|–|—|～|至)\s*(
 _BOUND = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([+-]?\d+(?:\.\d+)?)\s*")
 _COMPARATORS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "≤": "<=", "≥": ">="}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
-_NUMBER_AND_SIGN = re.compile(r"\s*(<=|>=|<|>|≤|≥)?\s*([+-]?\d+(?:\.\d+)?)\s*")
+_NUMBER_AND_SIGN = re.compile(r"\s*(?:(<=|>=|<|>|≤|≥)\s*)?([+-]?\d+(?:\.\d+)?)\s*")
 
 
 def units(segment: Segment, draft: Draft) -> dict[str, Any]:

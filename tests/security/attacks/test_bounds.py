@@ -74,11 +74,12 @@ def test_bodies(twins: Twins, trap: socket.socket, case: dict[str, Any]) -> None
 
 def _database_seconds(twins: Twins) -> float:
     """CPU that the database's processes for the server have used."""
-    name = twins.full_database.rpartition("/")[2].partition("?")[0]
+    name = twins.full_database.partition("?")[0].rpartition("/")[2]
     found = 0.0
     for process in psutil.process_iter(["cmdline", "cpu_times"]):
         if name in " ".join(process.info["cmdline"] or ()):
             found += process.info["cpu_times"].user + process.info["cpu_times"].system
+    assert found > 0
     return found
 
 
