@@ -1,10 +1,13 @@
 """Questions: those that come with the platform are understood, wrong ones are told by their key."""
 
 from importlib.resources import files
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from analytics.question import read_question
+from analytics import question
+from analytics.question import Conditions, Question, read_question
 from ehr.errors import Invalid
 
 
@@ -54,3 +57,10 @@ def test_bounds_that_medicine_and_law_use_are_taken() -> None:
         '"value": {"from": 11.1, "below": 140}}}'
     )
     assert read_question(text.encode()).where.age
+
+
+def test_every_key_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "analytics.md").read_text("utf-8")
+    keys = {*Question.__struct_encode_fields__, *Conditions.__struct_encode_fields__}
+    words = {*get_args(question.Subject), *get_args(question.Group)}
+    assert [name for name in sorted(keys | words) if f"`{name}`" not in page and f'"{name}"' not in page] == []
