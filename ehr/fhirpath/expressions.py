@@ -18,7 +18,7 @@ Invariant = Callable[..., bool]
 _CORRECTED = {
     # SC-7: answer is a FHIR boolean; the published `answer is Boolean` (System.Boolean) of que-7 could never hold
     "operator = 'exists' implies (answer is Boolean)": "operator = 'exists' implies (answer is boolean)",
-    # SC-38: `in` takes one item on its left, and `when` repeats
+    # SC-40: `in` takes one item on its left, and `when` repeats
     "offset.empty() or (when.exists() and ((when in ('C' | 'CM' | 'CD' | 'CV')).not()))": (
         "offset.empty() or (when.exists() and when.where($this in ('C' | 'CM' | 'CD' | 'CV')).empty())"
     ),

@@ -73,7 +73,7 @@ class Scope:
             return
         known = element_id
         if self.resource.get("resourceType") == "StructureDefinition" and _member(place, "differential"):
-            known = f"differential {element_id}"  # snapshot and differential name the same elements (SC-37)
+            known = f"differential {element_id}"  # snapshot and differential name the same elements (SC-39)
         if known in self.element_ids:
             problem = f"The id {element_id[:100]!r} is given to two elements of the resource"
             self.report.add((place, "id"), "structure", problem)
