@@ -7,6 +7,8 @@ from typing import Any
 
 from ehr.definitions import RESOURCE_TYPES, search_parameters
 from ehr.search.controls import NOT_ROWS, followed
+from ehr.search.grammar import MODIFIERS
+from ehr.search.query import PREFIXES
 from fhir_api.interactions import audit_events
 from fhir_api.issuer.discovery import oauth_members
 from fhir_api.routing import NOT_STORED, SERVERS_OWN, offered
@@ -68,6 +70,18 @@ def _includes(resource_type: str) -> dict[str, Any]:
     return found
 
 
+def _search_documentation() -> str:
+    """What no element of the statement says about searches."""
+    modifiers = "; ".join(
+        f"{kind}: {' '.join(f':{name}' for name in sorted(taken))}" for kind, taken in sorted(MODIFIERS.items())
+    )
+    return (
+        f"Searches by GET and POST _search. Modifiers: {modifiers}, and :[type] of references. Prefixes of dates,"
+        f" numbers and quantities: {' '.join(sorted(PREFIXES))}. Chains and _has of one step. Results: {' '.join(sorted(_RESULT_PARAMETERS))}."
+        " What is unknown is refused with 400; with Prefer: handling=lenient it is reported and dropped."
+    )
+
+
 def capability_statement(services: Services) -> dict[str, Any]:
     """What this server offers, as `GET /fhir/metadata` shows it."""
     issuer = services.oidc_issuer or f"{services.base_url}/auth"
@@ -102,6 +116,7 @@ def capability_statement(services: Services) -> dict[str, Any]:
         "rest": [
             {
                 "mode": "server",
+                "documentation": _search_documentation(),
                 "security": security,
                 "resource": [_resource(name) for name in RESOURCE_TYPES if name not in NOT_STORED],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "history-system"}],

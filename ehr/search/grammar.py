@@ -18,7 +18,7 @@ from ehr.search.remembered import ParsedQueries
 from ehr.search.text import split, usable
 
 _KINDS = frozenset({"token", "string", "reference", "date", "quantity", "number", "uri"})
-_MODIFIERS = {
+MODIFIERS: dict[str, frozenset[str]] = {
     "token": token.MODIFIERS,
     "string": string.MODIFIERS,
     "reference": reference.MODIFIERS,
@@ -27,6 +27,7 @@ _MODIFIERS = {
     "number": number.MODIFIERS,
     "uri": uri.MODIFIERS,
 }
+"""What each kind of parameter takes; a reference takes the names of its target types too."""
 _IGNORED = frozenset({"_format", "_pretty"})
 _WITHOUT_MISSING = frozenset({"_id", "_lastUpdated"})
 
@@ -129,7 +130,7 @@ def _criterion(reading: _Reading, named: _Named, value: str) -> Criterion:
     resource_type, code, modifier, name = named.resource_type, named.code, named.modifier, named.name
     parameter = parameter_of(resource_type, code, name)
     only: str | None = None
-    if modifier is not None and modifier not in _MODIFIERS[parameter.kind]:
+    if modifier is not None and modifier not in MODIFIERS[parameter.kind]:
         if parameter.kind != "reference" or modifier not in reference.targets_of(parameter):
             raise BadSearch(f"Unknown modifier: {name[:100]} ({code} is a {parameter.kind})")
         only, modifier = modifier, None

@@ -4,6 +4,7 @@ https://hl7.org/fhir/R4/capabilitystatement.html
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,6 +123,29 @@ def test_each_include_and_revinclude_answers_and_no_other(rest: dict[str, Any], 
         urls += [f"{name}?{httpx.QueryParams([*pairs, ('_count', '1')])}" for pairs in (first, last) if pairs]
     for url, answer in zip(urls, batched(loader, urls), strict=True):
         assert answer["response"]["status"] == "200", (url, answer)
+
+
+def test_what_the_text_states_answers(rest: dict[str, Any], loader: httpx.Client) -> None:
+    text = rest["documentation"]
+    samples = {
+        "date": ("date", "2020"), "number": ("_lastUpdated", ""), "quantity": ("value-quantity", "5"),
+        "reference": ("subject", "Patient/1"), "string": ("value-string", "x"), "token": ("code", "x"),
+        "uri": ("_profile", "http://x"),
+    }  # fmt: skip
+    tried = 0
+    for kind, (code, value) in samples.items():
+        modifiers = re.search(rf"{kind}: ((?::[a-z]+ ?)+)", text)
+        assert modifiers is not None, kind
+        for modifier in modifiers[1].split() if value else ():
+            given = "true" if modifier == ":missing" else value
+            assert parse("Observation", [(f"{code}{modifier}", given)]).clauses, (code, modifier)
+            tried += 1
+    assert tried == 12
+    for prefix in re.search(r"quantities: ([a-z ]+)\.", text)[1].split():  # type: ignore[index] # None fails as it should
+        assert loader.get(f"/fhir/Observation?value-quantity={prefix}5&date={prefix}2020&_count=1").status_code == 200
+    results = "_sort=date&_count=1&_include=*&_revinclude=Observation:focus&_summary=false&_elements=id&_total=none"
+    assert {pair.partition("=")[0] for pair in results.split("&")} == set(re.findall(r"_(?!has|search)\w+", text))
+    assert loader.get(f"/fhir/Observation?{results}&subject:Patient.active=true").status_code == 200
 
 
 def test_each_interaction_answers_and_no_other(rest: dict[str, Any], loader: httpx.Client) -> None:
