@@ -14,6 +14,7 @@ from ehr.access.relabelling import progress, read_label_state
 from ehr.store.jobs import MOST_ATTEMPTS, open_worker
 from tests.consent.house import LI, LOADER, NOTE, WANG, House, encounter, observation, patient, resident
 
+pytestmark = pytest.mark.database
 HAEMOGLOBIN, FERRITIN = "718-7", "2276-4"
 
 

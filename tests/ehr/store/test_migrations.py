@@ -16,6 +16,7 @@ from ehr.store import Store, migrate, migrations
 from ehr.store.schema import metadata
 from tests.consent.house import HE, LI, WANG, House, observation
 
+pytestmark = pytest.mark.database
 STORED = sorted((Path(__file__).parent / "databases").glob("*.sql"))
 """Small databases as pg_dump wrote them, named by their newest step."""
 STEPS = Path(migrations.__file__).parent
