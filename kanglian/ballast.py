@@ -65,6 +65,9 @@ class Ballast:
     def tend(self) -> str | None:
         """Release or make the file as the disk asks; the news in a line, None when nothing changed."""
         free = self.free_bytes()
+        if self.size_bytes and self.lies() and self.path.stat().st_size != self.size_bytes:
+            self.path.unlink()  # the setting changed
+            free = self.free_bytes()
         if not self.lies():
             if self.size_bytes and free >= self.wanted_bytes and self._make():
                 return (

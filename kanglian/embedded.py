@@ -123,8 +123,9 @@ class EmbeddedPostgres:
 
     def tend(self) -> None:
         """Look at the disk: the ballast goes when it is full and comes back when there is room."""
-        if news := self.ballast.tend():
-            self._say(news)
+        with contextlib.suppress(OSError):  # a folder that is being removed ends nobody
+            if news := self.ballast.tend():
+                self._say(news)
 
     def alive(self) -> bool:
         """Whether the postmaster runs."""

@@ -190,6 +190,15 @@ async def _until_it_answers(small: Small) -> None:
     pytest.fail("the record does not come back")
 
 
+def test_another_size_is_made_anew_and_none_is_removed(tmp_path: Path) -> None:
+    for mebibytes in (1, 3, 2):
+        assert "lies ready" in (Ballast(tmp_path, mebibytes).tend() or "")
+        assert (tmp_path / "ballast").stat().st_size == mebibytes * _MIB
+    assert Ballast(tmp_path, 2).tend() is None
+    assert "released" in (Ballast(tmp_path, 0).tend() or "")
+    assert not (tmp_path / "ballast").exists()
+
+
 def test_without_a_size_or_with_another_database_there_is_always_room(tmp_path: Path) -> None:
     none = Settings.read({"KANGLIAN_DATA_DIR": str(tmp_path), "KANGLIAN_BALLAST_MIB": "0"})
     other = Settings.read({"KANGLIAN_DATA_DIR": str(tmp_path), "KANGLIAN_DATABASE_URL": "postgresql://h/d"})
