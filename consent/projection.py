@@ -16,7 +16,7 @@ from consent.persons import Naming, name_persons, type_rules
 from consent.policy import Policy
 from ehr.access import classes
 from ehr.access.attachments import Referrer, adopt, referrers_of, remember
-from ehr.access.holders import HolderState, ensure_holders, rows_by_key
+from ehr.access.holders import HolderState, ensure_holders, rows_by_key, visible_keys
 from ehr.access.reach import settle_referrals
 from ehr.changes import Change, RowAccess
 from ehr.errors import Unavailable
@@ -59,7 +59,7 @@ class AccessProjection:
         stored, waiting = await rows_by_key(
             connection, sorted(wanted), [work.change.key for work in works if work.change.operation == "create"]
         )
-        _inherit(works, stored)
+        await _inherit(connection, works, stored)
         named = {holder: identity for work in works for holder, identity in work.holders.items()}
         named |= filing.patients(changes)
         states = await ensure_holders(connection, dict(sorted(named.items())))
@@ -141,18 +141,34 @@ def _inherited_keys(works: Sequence[Work]) -> set[int]:
     return {row_key(*target) for work in works for target in work.naming.inherited}
 
 
-def _inherit(works: Sequence[Work], stored: dict[int, "spreading.RowState"]) -> None:
-    """Take the persons of the rows that a row shares its persons with."""
-    direct = {work.change.key: dict(work.holders) for work in works}
+async def _inherit(
+    connection: asyncpg.Connection, works: Sequence[Work], stored: dict[int, "spreading.RowState"]
+) -> None:
+    """Take the persons of the rows that a row shares its persons with.
+
+    A reference is not checked: of a row that another organisation keeps they are taken only where the writer sees it.
+    Else the writer, from whom a consent may hide its own new row, would learn that there is the row it named.
+    """
+    direct = {work.change.key: (work.change.access.custodian, dict(work.holders)) for work in works}
     for work in works:
+        custodian, scope = work.change.access.custodian, work.change.scope
+        foreign: dict[int, dict[int, str]] = {}
         for target in work.naming.inherited:
             key = row_key(*target)
             if key in direct:
-                work.holders |= direct[key]
+                keeper, holders = direct[key]
             elif key in stored and stored[key].holder:
-                row = stored[key]
-                for holder in (row.holder, *row.others):
-                    work.holders.setdefault(holder, "")
+                keeper = stored[key].custodian
+                holders = dict.fromkeys((stored[key].holder, *stored[key].others), "")
+            else:
+                continue
+            if keeper == custodian or scope.may_change_any_custodian:
+                work.holders |= {holder: identity for holder, identity in holders.items() if holder not in work.holders}
+            elif key not in direct:
+                foreign[key] = holders
+        if foreign and scope.read is not None:
+            for key in await visible_keys(connection, scope.read.row_filter, list(foreign)):
+                work.holders |= {h: identity for h, identity in foreign[key].items() if h not in work.holders}
 
 
 def _stamp(work: Work, states: dict[int, HolderState], waiting: int) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from ehr.row_filter import Parameters, RowFilter
+
 
 @dataclass(frozen=True, slots=True)
 class HolderState:
@@ -99,3 +101,13 @@ async def rows_by_key(
         if not row["pending"]
     }
     return found, {row["key"]: row["labels"] for row in rows if row["pending"]}
+
+
+async def visible_keys(connection: asyncpg.Connection, row_filter: RowFilter, keys: Sequence[int]) -> list[int]:
+    """Those of the keys whose current rows the filter admits, in order."""
+    parameters = Parameters()
+    wanted, predicate = parameters.add(list(keys), "bigint[]"), row_filter.sql("r", parameters)
+    rows = await connection.fetch(
+        f"select r.key from resource r where r.key = any({wanted}) and {predicate} order by r.key", *parameters.values
+    )
+    return [row["key"] for row in rows]

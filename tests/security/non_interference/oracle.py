@@ -269,7 +269,7 @@ class Oracle:
         before = row.current.level if row.versions else "-"
         if row.versions and not row.current.deleted and before in "RV":
             level = max((level, before), key=LEVELS.find)
-        version = Version(resource, False, self._persons(name, resource), sensitivities(resource), level)  # noqa: FBT003
+        version = Version(resource, False, self._persons(name, resource, writer), sensitivities(resource), level)  # noqa: FBT003
         row.versions.append(version)
         row.got |= self._waiting.pop(name, set())
         if name[0] == "Binary":
@@ -280,7 +280,7 @@ class Oracle:
             self._adopted_by(row)
         self._spread(name)
 
-    def _persons(self, name: Name, resource: Json) -> frozenset[str]:
+    def _persons(self, name: Name, resource: Json, writer: str) -> frozenset[str]:
         if name[0] in CUSTODIAN_ONLY:
             return frozenset()
         named = [found for node in walk(resource) if (found := _name(str(node.get("reference", "")))) is not None]
@@ -293,7 +293,8 @@ class Oracle:
         if not persons and not heirs:
             heirs = [each for each in named if each[0] == "RelatedPerson"]
         for each in heirs:
-            if each in self.rows:
+            # feeds see what their hospital keeps
+            if each in self.rows and (writer == LOADER or self.rows[each].custodian == self.rows[name].custodian):
                 persons |= self.rows[each].current.persons
         return frozenset(persons)
 

@@ -102,7 +102,7 @@ class Region:
         for hospital in HOSPITALS:
             for place in range(number):
                 identity = f"{hospital}.p{place}"
-                same = shared[place] if place < len(shared) and self.rnd.random() < 0.4 else None
+                same = shared[place] if place < len(shared) and self.rnd.random() < 0.6 else None
                 patient = self.maker.patient(identity, same, hospital)
                 if self.patients and self.rnd.random() < 0.15:
                     other = self.rnd.choice(self.patients)[0]

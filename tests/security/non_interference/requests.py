@@ -62,6 +62,8 @@ class Requests:
         rnd, (kind, identity) = self.rnd, self._row()
         while kind == "Patient" and self._opens_a_record(identity):
             kind, identity = self._row()
+        if rnd.random() < 0.06:
+            return Request("GET", f"/fhir/{kind}/_history?_count={rnd.choice((2, 50))}")
         if rnd.random() < 0.08:
             identity = "absent"
         address = f"/fhir/{kind}/{identity}"
@@ -96,6 +98,9 @@ class Requests:
             return self._log()
         name = self._row()
         pairs = self.questions.query(rnd, name)
+        if rnd.random() < 0.05:
+            name = self._row("Observation", "Encounter", "Condition")
+            pairs = [("patient:mdm", self._row("Patient")[1]), *self.questions.shape(rnd, name)]
         if self.caller.purpose_of_use == "BTG":
             name, pairs = self._in_emergency(name, pairs)
         if rnd.random() < 0.04:
@@ -160,7 +165,12 @@ class Requests:
             query = urlencode(self._condition(name), quote_via=quote)
             identity = name[1] if rnd.random() < 0.3 else None
             return Request("PUT", f"/fhir/{name[0]}?{query}", tuple(headers), json.dumps(self._changed(name, identity)))
-        if chosen < 0.88:
+        if chosen < 0.82:
+            patch = json.dumps([{"op": "add", "path": "/language", "value": "zh"}])
+            query = f"?{urlencode(self._condition(name), quote_via=quote)}" if rnd.random() < 0.4 else f"/{name[1]}"
+            form = ("content-type", "application/json-patch+json")
+            return Request("PATCH", f"/fhir/{name[0]}{query}", (form, *headers[1:]), patch)
+        if chosen < 0.91:
             return Request("DELETE", f"/fhir/{name[0]}/{name[1]}", tuple(headers[1:]))
         return Request(
             "DELETE", f"/fhir/{name[0]}?{urlencode(self._condition(name), quote_via=quote)}", tuple(headers[1:])
