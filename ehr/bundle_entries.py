@@ -17,7 +17,7 @@ from ehr.search import SearchQuery
 from ehr.store.operations import ANY_VERSION
 
 METHODS = ("DELETE", "POST", "PUT", "GET", "HEAD")
-_ETAG = re.compile(r'\*|(?:W/)?"(\d{1,9})"')
+_ETAG = re.compile(r'\*|(?:W/)?"([0-9]{1,9})"')
 
 
 @dataclass(frozen=True, slots=True)

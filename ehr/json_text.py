@@ -31,7 +31,7 @@ def _decimal(text: str) -> Decimal:
         message = f"a number has more than {MAXIMUM_NUMBER_CHARACTERS} characters"
         raise ValueError(message)
     number = Decimal(text)
-    if number and abs(number.adjusted()) > MAXIMUM_EXPONENT:
+    if abs(number.adjusted()) > MAXIMUM_EXPONENT:  # of a zero too, which some writers spell out in full
         message = f"a number's exponent is beyond {MAXIMUM_EXPONENT}"
         raise ValueError(message)
     return number

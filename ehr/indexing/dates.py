@@ -13,8 +13,8 @@ PLATFORM_ZONE = ZoneInfo("Asia/Shanghai")
 """Zone of values without one, unless the caller names another (SC-3)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PARTIAL = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
-_MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2})(?::(\d{2})(?:\.(\d{1,12}))?)?(Z|[+-]\d{2}:\d{2})?")
+_PARTIAL = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
+_MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2})(?::(\d{2})(?:\.(\d{1,12}))?)?(Z|[+-]\d{2}:\d{2})?", re.ASCII)
 _MINUTE, _SECOND = 60_000_000, 1_000_000
 
 

@@ -10,6 +10,7 @@ from ehr.indexing.dates import period_range, text_range, timing_range
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import Leaf
 from ehr.indexing.token import CACHED_VALUES, Term
+from ehr.json_text import MAXIMUM_EXPONENT
 
 CURRENCIES = "urn:iso:std:iso:4217"
 LEAST, GREATEST = Decimal("-Infinity"), Decimal("Infinity")
@@ -132,8 +133,10 @@ class QuantityLeaves:
         points = []
         for text in value.get("data", "").split():
             try:
-                points.append(Decimal(text) * factor + zero)
+                point = Decimal(text)
             except InvalidOperation:
                 continue  # E, L and U stand for errors and values beyond the limits
+            if point.is_finite() and abs(point.adjusted()) <= MAXIMUM_EXPONENT:
+                points.append(point * factor + zero)
         if points:
             self._add(origin, min(points), max(points), sink)

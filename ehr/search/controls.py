@@ -14,7 +14,7 @@ from ehr.search.reference import targets_of
 _SORTABLE = frozenset({"date", "number", "quantity", "string", "token", "uri", "reference"})
 NOT_ROWS = frozenset({"AuditEvent", "Parameters"})
 """Types that are no rows of the record, so that nothing can be followed from them."""
-_COUNT = re.compile(r"\d{1,9}")
+_COUNT = re.compile(r"[0-9]{1,9}")
 Summary = Literal["true", "text", "data", "count", "false"]
 Total = Literal["none", "estimate", "accurate"]
 
@@ -111,7 +111,7 @@ def _include(resource_type: str, name: str, value: str) -> Include:
     code, _, target = rest.partition(":")
     if value == "*" and not reverse:
         source, code = resource_type, "*"
-    if not is_resource_type(source) or source in NOT_ROWS or not code:
+    if not is_resource_type(source) or source in NOT_ROWS or not code or value.endswith(":"):
         raise BadSearch(f"{name}: Type:parameter or Type:parameter:Type, not {value[:100]}")
     if not reverse and source != resource_type:
         raise BadSearch(f"{name}: {value[:100]} does not start from {resource_type}")

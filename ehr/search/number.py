@@ -14,7 +14,7 @@ from ehr.search.query import Criterion, NumberValue
 from ehr.search.rendering import NEVER, Condition, Rendering
 
 MODIFIERS = frozenset({"missing"})
-_NUMBER = re.compile(r"([+-]?)(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,3}))?")
+_NUMBER = re.compile(r"([+-]?)(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
 _LARGEST_EXPONENT = 100
 
 

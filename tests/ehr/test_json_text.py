@@ -58,6 +58,8 @@ REFUSED = {
     "exponent bomb": b'{"a":1e999999999}',
     "exponent beyond Decimal": b'{"a":1e99999999999999999999999}',
     "negative exponent bomb": b'{"a":1e-999999999}',
+    "exponent bomb of a zero": b'{"a":0e99999999}',
+    "exponent bomb of a negative zero": b'{"a":-0.0e-99999999}',
     "long integer": b'{"a":' + b"1" * 5000 + b"}",
     "long fraction": b'{"a":0.' + b"1" * 5000 + b"}",
     "deep": b'{"a":' + b"[" * 101 + b"]" * 101 + b"}",

@@ -318,3 +318,13 @@ DECEASED = (("token", "false"), ("token", "|false"), ("present", ""))
 
 def test_terms_of_one_parameter_are_the_hashers() -> None:
     assert HASHER.terms_of("Patient", "name")("exact", "张伟") == HASHER.term("Patient", "name", "exact", "张伟")
+
+
+def test_sampled_data_counts_its_finite_points_only() -> None:
+    def measured(data: str) -> list[tuple[Decimal, Decimal]]:
+        sampled = {"origin": {"value": 1}, "period": 1, "dimensions": 1, "data": data}
+        resource = {"resourceType": "Observation", "valueSampledData": sampled}
+        return sorted({(low, high) for *_, low, high in EXTRACTOR.entries("Observation", resource).quantities})
+
+    assert measured("E 2 U 4 L NaN Infinity -Infinity 1e400000 1e-400000") == [(Decimal(3), Decimal(5))]
+    assert measured("NaN") == measured("E L") == []
