@@ -62,7 +62,14 @@ class Platform:
 
     def token(self, client: str) -> str:
         """An access token of a machine client."""
-        command = [str(Path(sys.executable).parent / "kanglian"), "token", "--client", client]
+        return self._token("--client", client)
+
+    def user_token(self, account: str) -> str:
+        """An access token of a person."""
+        return self._token("--user", account)
+
+    def _token(self, *who: str) -> str:
+        command = [str(Path(sys.executable).parent / "kanglian"), "token", *who]
         answer = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
         return answer.stdout.strip().splitlines()[-1]
 

@@ -1,0 +1,138 @@
+"""Whether an answer's time tells a hidden resource from one that is not there: interleaved pairs, medians, a rank test.
+
+    .venv/bin/python benchmarks/timing_of_hidden.py [--pairs 10000] [--residents 20]
+
+A clinician asks for rows of people whom he does not treat, and for ids of the same form that nobody has, in random
+order within each pair, over one connection. For each kind of request: the medians, the median of the paired differences, and
+the two-sided p of Wilcoxon's signed-rank test (normal approximation, ties corrected). Attack 13 of the catalogue: right
+is p >= 0.001, or a median difference under 50 microseconds.
+"""
+
+import argparse
+import asyncio
+import http.client
+import json
+import math
+import random
+import sys
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+from platform_process import Platform
+
+WARM_UP = 500
+_LETTERS = "0123456789abcdef"
+KINDS = {
+    "read": "Observation/{observation}",
+    "read of a Patient": "Patient/{patient}",
+    "vread": "Observation/{observation}/_history/1",
+    "search by _id": "Observation?_id={observation}",
+    "search by patient": "Observation?patient={patient}&_total=accurate",
+    "chain": "Observation?patient._id={patient}",
+}
+
+
+class Asker:
+    """One connection of one caller."""
+
+    def __init__(self, base: str, token: str) -> None:
+        """Connect."""
+        address = urlsplit(base)
+        self._connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        self._headers = {"authorization": f"Bearer {token}"}
+
+    def microseconds(self, path: str) -> tuple[float, bytes]:
+        """How long the answer took, and what it was (status and length)."""
+        started = time.perf_counter_ns()
+        self._connection.request("GET", f"/fhir/{path}", headers=self._headers)
+        answer = self._connection.getresponse()
+        body = answer.read()
+        return (time.perf_counter_ns() - started) / 1_000, b"%d %d" % (answer.status, len(body))
+
+
+def unknown(known: str, rng: random.Random) -> str:
+    """An id of the same form and length that nobody has."""
+    tail = "".join(rng.choice(_LETTERS) if letter.isalnum() else letter for letter in known[-12:])
+    return known[:-12] + tail
+
+
+def signed_rank_p(differences: np.ndarray) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test by the normal approximation, zeros left out, ties corrected."""
+    values = differences[differences != 0]
+    order = np.argsort(np.abs(values), kind="stable")
+    sizes = np.abs(values)[order]
+    _, first, counts = np.unique(sizes, return_index=True, return_counts=True)
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(first + (counts + 1) / 2, counts)
+    n, positive = len(values), float(ranks[values > 0].sum())
+    variance = n * (n + 1) * (2 * n + 1) / 24 - float((counts**3 - counts).sum()) / 48
+    return math.erfc(abs(positive - n * (n + 1) / 4) / math.sqrt(variance) / math.sqrt(2)) if variance else 1.0
+
+
+def measure(asker: Asker, kind: str, people: dict[str, list[str]], pairs: int, rng: random.Random) -> dict[str, object]:
+    """Ask in pairs and compare."""
+    address = KINDS[kind]
+    every = [(patient, observation) for patient, found in people.items() for observation in found]
+    hidden, absent = np.empty(pairs), np.empty(pairs)
+    for number in range(-WARM_UP, pairs):
+        patient, observation = rng.choice(every)
+        nobody, nothing = unknown(patient, rng), unknown(observation, rng)
+        paths = [
+            address.format(patient=patient, observation=observation),
+            address.format(patient=nobody, observation=nothing),
+        ]
+        turn = rng.random() < 0.5
+        first, second = (asker.microseconds(path) for path in (paths if turn else paths[::-1]))
+        if first[1] != second[1]:
+            raise SystemExit(f"{kind}: the answers themselves differ: {first[1]!r} and {second[1]!r}")
+        if number >= 0:
+            hidden[number], absent[number] = (first[0], second[0]) if turn else (second[0], first[0])
+    difference = hidden - absent
+    p, middle = signed_rank_p(difference), float(np.median(difference))
+    return {
+        "request": kind,
+        "pairs": pairs,
+        "hidden_us": round(float(np.median(hidden)), 1),
+        "absent_us": round(float(np.median(absent)), 1),
+        "median_difference_us": round(middle, 2),
+        "p": float(f"{p:.3g}"),
+        "right": p >= 0.001 or abs(middle) < 50,
+    }
+
+
+async def run(pairs: int, residents: int, seed: int) -> bool:
+    """Start a platform, measure every kind, print a line each; whether all are right."""
+    rng = random.Random(seed)  # noqa: S311 - which pairs are asked is no secret
+    async with Platform.started(residents) as platform:
+        loader, clinician = platform.token("loader"), platform.user_token("dr.li")
+        seen = {str(one["id"]) for one in await platform.resources("/fhir/Patient?_count=1000", clinician)}
+        people: dict[str, list[str]] = {}
+        for one in await platform.resources("/fhir/Patient?_count=1000&_elements=id", loader):
+            patient = str(one["id"])
+            if patient.startswith("first-hospital.") and patient not in seen:
+                found = await platform.resources(f"/fhir/Observation?patient={patient}&_elements=id&_count=50", loader)
+                people[patient] = [str(each["id"]) for each in found]
+        people = {patient: found for patient, found in people.items() if found}
+        await platform.settle()
+        asker = Asker(platform.base, clinician)
+        right = True
+        for kind in KINDS:
+            result = await asyncio.to_thread(measure, asker, kind, people, pairs, rng)
+            print(json.dumps(result), flush=True)
+            right = right and bool(result["right"])
+        return right
+
+
+def main() -> None:
+    """Measure; exit 1 where a time tells."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=10_000)
+    parser.add_argument("--residents", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    sys.exit(0 if asyncio.run(run(arguments.pairs, arguments.residents, arguments.seed)) else 1)
+
+
+if __name__ == "__main__":
+    main()
