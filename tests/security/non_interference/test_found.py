@@ -136,3 +136,20 @@ async def test_included_rows_come_by_their_names(house: House) -> None:
     names = [(each.resource_type, each.resource_id) for each in found.includes]
     assert len(names) == 10
     assert names == sorted(names), "in no order in which a hidden row has a part"
+
+
+async def test_naming_a_hidden_row_hides_nothing_of_ones_own(house: House) -> None:
+    zhang, row = f"{F}named", f"{F}named.o"
+    await house.feed("first-hospital", patient(zhang), observation(row, zhang))
+    deny = consent(zhang, base="OPTIN", provision=[{"type": "deny", "actor": ["Organization/county-hospital"]}])
+    await house.put(resident(zhang), deny)
+    for name in (row, f"{F}absent"):
+        task = {"resourceType": "Task", "status": "requested", "intent": "order", "focus": ref("Observation", name)}
+        (outcome,) = await house.put(LI, task)
+        assert await house.sees(LI, f"Task/{outcome.resource_id}"), name
+    seen = f"{F}seen"
+    await house.feed("first-hospital", patient(seen), observation(f"{seen}.o", seen))
+    await house.feed("county-hospital", encounter(f"county-hospital.{seen}", seen))
+    task["focus"] = ref("Observation", f"{seen}.o")
+    (outcome,) = await house.put(LI, task)
+    assert await house.sees(resident(seen), f"Task/{outcome.resource_id}"), "of a row that he sees, persons are taken"
