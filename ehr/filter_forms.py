@@ -81,46 +81,56 @@ class Sources:
             known += [(node, f"{alias}.reached") for node in self.reached]
         if len(self.emergencies) == 1:
             known += [(node, f"{alias}.emergency") for node in self.emergencies]
-        return PersonColumns(f"{alias}.person", f'{alias}."class"', tuple(known))
+        return PersonColumns(f"{alias}.person", f'{alias}."class"', known=tuple(known))
 
     def sql(self, parameters: Parameters) -> str:
         """Render to a select of holder, person, class, reached and emergency, each holder once."""
-        parts = list(self._people(parameters)) or ["select null::bigint, false, false where false"]
-        people = (
-            "select n_.person, bool_or(n_.reached) as reached, bool_or(n_.emergency) as emergency"
-            f" from ({' union all '.join(parts)}) as n_(person, reached, emergency) group by n_.person offset 0"
+        parts = list(self._holders(parameters)) or ["select null::bigint, null::bigint, false, false where false"]
+        holders = (
+            "select n_.holder, n_.person, bool_or(n_.reached) as reached, bool_or(n_.emergency) as emergency"
+            f" from ({' union all '.join(parts)}) as n_(holder, person, reached, emergency)"
+            " group by n_.holder, n_.person offset 0"
         )
         nobody = " union all select 0, null, null, false, false" if self.nobody else ""
         return (
-            f'select h_.holder, h_.person, p_."class", n_.reached, n_.emergency from ({people}) n_'
-            f" join holder_person h_ on h_.person = n_.person join person p_ on p_.person = n_.person{nobody}"
+            f'select n_.holder, n_.person, p_."class", n_.reached, n_.emergency from ({holders}) n_'
+            f" join person p_ on p_.person = n_.person{nobody}"
         )
 
-    def _people(self, parameters: Parameters) -> Iterable[str]:
+    def _holders(self, parameters: Parameters) -> Iterable[str]:
+        """Each source as a select of holder, person, reached, emergency; a person is reached by all its holders."""
         if self.reached:
             organisations = parameters.add(sorted({o for node in self.reached for o in node.organisations}), "bigint[]")
             yield (
-                f"select x_.person, true, false from reach x_ where x_.organisation = any({organisations})"
-                f" and x_.kind in (1, 2) and x_.until > {NOW_US}"
+                "select h_.holder, h_.person, true, false from reach x_ join holder_person h_ on h_.person = x_.person"
+                f" where x_.organisation = any({organisations}) and x_.kind in (1, 2) and x_.until > {NOW_US}"
             )
         if self.emergencies:
             actors = parameters.add(sorted(node.actor for node in self.emergencies), "text[]")
             yield (
-                "select e_.person, false, true from emergency e_"
+                "select h_.holder, h_.person, false, true from emergency e_"
+                " join holder_person h_ on h_.person = e_.person"
                 f" where e_.actor = any({actors}) and e_.until > {NOW_US}"
             )
         if self.keepers:
             keepers = parameters.add(sorted(self.keepers), "bigint[]")
             yield (
-                "select h_.person, false, false from kept_holder k_ join holder_person h_ on h_.holder = k_.holder"
-                f" where k_.custodian = any({keepers})"
+                "select h_.holder, h_.person, false, false from kept_holder k_"
+                f" join holder_person h_ on h_.holder = k_.holder where k_.custodian = any({keepers})"
             )
         if self.classes:
             classes = parameters.add(sorted(self.classes), "integer[]")
-            yield f'select p_.person, false, false from person p_ where p_."class" = any({classes}) and p_."class" <> 0'
+            yield (
+                "select h_.holder, h_.person, false, false from person p_"
+                " join holder_person h_ on h_.person = p_.person"
+                f' where p_."class" = any({classes}) and p_."class" <> 0'
+            )
         if self.own:
             own = parameters.add(sorted(self.own), "bigint[]")
-            yield f"select h_.person, false, false from holder_person h_ where h_.holder = any({own})"
+            yield (
+                "select b_.holder, b_.person, false, false from holder_person a_"
+                f" join holder_person b_ on b_.person = a_.person where a_.holder = any({own})"
+            )
 
 
 _NO_ONE = Sources()
@@ -184,6 +194,22 @@ def sources_of(rule: RowFilter) -> Sources | None:  # noqa: PLR0911 - one branch
         case AllOf(filters=filters):
             return _of_all(filters)
     return None
+
+
+def reaches_of(rule: RowFilter) -> frozenset[InReach]:
+    """The probes of reach anywhere in the filter."""
+    match rule:
+        case InReach():
+            return frozenset({rule})
+        case Not(filter=inner) | EveryPerson(rule=inner) | EveryPersonStamped(rule=inner):
+            return reaches_of(inner)
+        case AnyOf(filters=filters) | AllOf(filters=filters):
+            return frozenset().union(*map(reaches_of, filters))
+        case KeptBy(own=own, others=others):
+            return reaches_of(own) | reaches_of(others)
+        case ClassChoice(cases=cases, otherwise=otherwise):
+            return frozenset().union(reaches_of(otherwise), *(reaches_of(of) for _, of in cases))
+    return frozenset()
 
 
 def _joined(found: Iterable[Sources | None]) -> Sources | None:

@@ -14,7 +14,9 @@ NOW_US = "(extract(epoch from statement_timestamp()) * 1000000)::bigint"
 
 def _about(alias: str) -> PersonColumns:
     return PersonColumns(
-        f"(select h_.person from holder_person h_ where h_.holder = {alias}.holder)", f'{alias}."class"'
+        f"(select h_.person from holder_person h_ where h_.holder = {alias}.holder)",
+        f'{alias}."class"',
+        f"{alias}.holder",
     )
 
 
@@ -30,6 +32,11 @@ class InReach:
         if (answered := columns.answer_to(self)) is not None:
             return answered
         organisations = parameters.shared(self, "organisations", list(self.organisations), "bigint[]")
+        if parameters.in_sets and columns.holder is not None:
+            return (
+                f"({columns.holder} in (select h_.holder from reach x_ join holder_person h_ on h_.person = x_.person"
+                f" where x_.organisation = any({organisations}) and x_.kind in (1, 2) and x_.until > {NOW_US}))"
+            )
         return (
             f"(exists (select 1 from reach x_ where x_.organisation = any({organisations})"
             f" and x_.person = {columns.person} and x_.kind in (1, 2) and x_.until > {NOW_US}))"
@@ -150,10 +157,7 @@ class EveryPerson:
         return self.rule.holds(row)
 
 
-_RESTAMPED = (
-    "(array(select h_.holder from restamp s_ join holder_person h_ on h_.person = s_.person"
-    " where h_.holder is not null))"
-)
+_RESTAMPED = "(select h_.holder from restamp s_ join holder_person h_ on h_.person = s_.person)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ class EveryPersonStamped:
         stamped = self.rule.sql(alias, parameters, _about(alias))
         return (
             f"({alias}.holder <> 0"
-            f" and (case when {alias}.holder = any({_RESTAMPED}) then {first} else {stamped} end)"
+            f" and (case when {alias}.holder in {_RESTAMPED} then {first} else {stamped} end)"
             f" and {_others_checked(self.rule, alias, parameters)})"
         )
 

@@ -16,6 +16,8 @@ class Parameters:
     def __init__(self) -> None:
         """Start without values."""
         self.values: list[object] = []
+        self.in_sets = False
+        """Whether many rows are looked at, so that whom an organisation reaches is read once rather than row by row."""
         self._shared: dict[tuple[int, str], tuple[object, str]] = {}
 
     def add(self, value: object, sql_type: str) -> str:
@@ -38,6 +40,8 @@ class PersonColumns:
 
     person: str
     consent_class: str
+    holder: str | None = None
+    """The holder of the row, where the place is the row itself."""
     known: tuple[tuple[object, str], ...] = ()
     """Nodes that the place answers itself, with the column of the answer."""
 

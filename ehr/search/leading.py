@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from ehr.definitions import type_number
-from ehr.filter_forms import Sources, forms_of
+from ehr.filter_forms import Sources, forms_of, reaches_of
 from ehr.row_filter import Parameters, RowFilter
 from ehr.search import limits
 from ehr.search.query import SearchQuery
@@ -44,6 +44,14 @@ async def leading(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool)
     needed = query.count + 1 if query.total == "none" else limits.COUNTED
     # of `people` rows one in people/named is seen: needed * people / named rows are looked at, or `named` people
     return sources if counted.named**2 <= needed * counted.people else None
+
+
+async def reach_in_sets(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool) -> bool:
+    """Whether a count reads whom an organisation reaches once for all rows: not where they are more than fit."""
+    if not (query.count_only or query.total == "accurate"):
+        return False
+    reaches = reaches_of(forms_of(row_filter).of_type(type_number(query.resource_type)))
+    return bool(reaches) and (await _count(Sources(reached=reaches), pool)).named < _MOST
 
 
 async def _count(sources: Sources, pool: asyncpg.Pool) -> _Counted:

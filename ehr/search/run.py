@@ -18,7 +18,7 @@ from ehr.row_filter import Parameters, RowFilter
 from ehr.scopes import ReadScope
 from ehr.search import include, limits, page
 from ehr.search.frequency import term_frequencies
-from ehr.search.leading import leading
+from ehr.search.leading import leading, reach_in_sets
 from ehr.search.opening import Opening, must_open
 from ehr.search.page import Position
 from ehr.search.query import SearchQuery
@@ -207,14 +207,17 @@ class _Request:
 
     async def _statement(self, position: Position | None, given: Given | None, *, walk: bool) -> Statement:
         frequencies = await term_frequencies(self.store.hasher, self.store.keyed_search_pool)
-        lead = None
+        lead, in_sets = None, False
         if given is None:
             lead = await leading(self.scope.row_filter, self.query, self.store.keyed_search_pool)
+        if given is None and lead is None:
+            in_sets = await reach_in_sets(self.scope.row_filter, self.query, self.store.keyed_search_pool)
 
         def make() -> Statement:
             rendering = Rendering(
                 self.scope.row_filter, self.store.hasher, walk_chains=walk, frequencies=frequencies, lead=lead
             )
+            rendering.parameters.in_sets = in_sets
             if self.query.count_only and given is None:
                 return _finished(rendering, count_statement(rendering, self.query), None)
             text = page_statement(rendering, self.query, position, given)
@@ -223,7 +226,7 @@ class _Request:
 
         if position is not None or given is not None:
             return make()
-        made_of = (self.scope.row_filter, self.store.hasher, lead, walk)
+        made_of = (self.scope.row_filter, self.store.hasher, lead, walk, in_sets)
         return _statements.get(self.query, frequencies, made_of, make)
 
     async def _fetch(self, connection: asyncpg.Connection | None, statement: Statement) -> list[asyncpg.Record]:

@@ -216,7 +216,7 @@ def _led(node: RowRule, type_number: int, parameters: Parameters) -> str:
 async def decided_in_sql(
     connection: asyncpg.Connection, rule: RowRule, rows: list[RowFacts], form: str = "narrow"
 ) -> list[bool]:
-    """What PostgreSQL says for each row; `form`: narrow, stamped, restamped, or led by the people who can be seen."""
+    """What PostgreSQL says for each row; `form`: narrow, stamped, restamped, sets, led by people."""
     parameters = Parameters()
     for column in (
         list(range(1, len(rows) + 1)),
@@ -230,7 +230,8 @@ async def decided_in_sql(
     ):
         parameters.values.append(column)
     tables = _TABLES.format(holder=HOLDER, person=PERSON, restamped="true" if form == "restamped" else "false")
-    node: Any = EveryPersonStamped(rule) if form in ("stamped", "restamped") else EveryPerson(rule)
+    parameters.in_sets = form == "sets"
+    node: Any = EveryPersonStamped(rule) if form in ("stamped", "restamped", "sets") else EveryPerson(rule)
     if form == "led":
         seen = f"r.key in ({' union all '.join(_led(node, number, parameters) for number in {r.type for r in rows})})"
     else:

@@ -105,7 +105,7 @@ def ask(postgres_url: str) -> Iterator[Any]:
     consents=st.lists(CONSENTS, max_size=3),
     asked=REQUESTS,
     rows=st.lists(ROWS, min_size=6, max_size=6),
-    form=st.sampled_from(["narrow", "stamped", "restamped", "led"]),
+    form=st.sampled_from(["narrow", "stamped", "restamped", "sets", "led"]),
 )
 def test_sql_agrees(
     ask: Any, consents: list[dict[str, Any]], asked: dict[str, Any], rows: list[dict[str, Any]], form: str
