@@ -6,9 +6,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
+import msgspec
 import pytest
 
+from ehr.definitions import structure
+from ehr.search.person import names_holder
 from tests.fhir_api.conftest import Platform, serving
+from tests.smallest_resources import STORED, smallest
 
 pytestmark = pytest.mark.database
 
@@ -140,3 +144,40 @@ def test_absolute_references_to_the_own_base_are_followed(platform: Platform, lo
     assert ids(loader.get(f"/fhir/Patient?_has:Observation:focus:_id={version}")) == ["absolute"]
     assert ids(loader.get("/fhir/Patient?_id=absolute&_revinclude=Observation:subject")) == sorted([own, "absolute"])
     assert ids(loader.get(f"/fhir/Observation?_id={other}&_include=Observation:subject")) == [other]
+
+
+FORMS = ("Patient/{}", "Patient/{}/_history/1", "{base}/Patient/{}", "{base}/Patient/{}/_history/1")
+ABOUT_ONE = [(name, code) for name in STORED for code in ("patient", "subject") if names_holder(name, code)]
+
+
+def test_a_person_is_found_in_whatever_form_it_is_named(platform: Platform, loader: httpx.Client) -> None:
+    """Where a search goes by the row's holder, the holder must be whom the reference names, however it is written."""
+    base = f"{platform.base_url}/fhir"
+    body = {"resourceType": "Patient", "id": "formed"}
+    assert loader.put("/fhir/Patient/formed", json=body, headers=FHIR).status_code == 201
+    entries = []
+    for name in sorted({name for name, _ in ABOUT_ONE}):
+        element = "subject" if "subject" in {child.name for child in structure(name).children(name)} else "patient"
+        for number, form in enumerate(FORMS):
+            row = smallest(name) | {"id": f"formed-{number}", element: {"reference": form.format("formed", base=base)}}
+            entries.append({"resource": row, "request": {"method": "PUT", "url": f"{name}/{row['id']}"}})
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    content = msgspec.json.Encoder(decimal_format="number").encode(bundle)
+    assert loader.post("/fhir", content=content, headers=FHIR).status_code == 200
+    wanted = [f"formed-{number}" for number in range(len(FORMS))]
+    asked: list[tuple[str, list[str]]] = []
+    for name, code in ABOUT_ONE:
+        typed = "patient" if code == "patient" else f"{code}:Patient"
+        for value in ("=formed", "=Patient/formed", f"={base}/Patient/formed", ":mdm=formed"):
+            asked.append((f"{name}?{code}{value}&_count=100", wanted))
+        asked.append((f"{name}?{typed}._id=formed&_count=100", wanted))
+        asked.append((f"Patient?_id=formed&_revinclude={name}:{code}&_count=100", sorted([*wanted, "formed"])))
+        asked.append((f"Patient?_has:{name}:{code}:_id=formed-3", ["formed"]))
+        asked.append((f"{name}?_id=formed-1,formed-3&_include={name}:{code}", ["formed", "formed-1", "formed-3"]))
+    batch = {"resourceType": "Bundle", "type": "batch"}
+    answers = loader.post(
+        "/fhir", json=batch | {"entry": [{"request": {"method": "GET", "url": url}} for url, _ in asked]}, headers=FHIR
+    ).json()["entry"]
+    for (url, expected), answer in zip(asked, answers, strict=True):
+        found = [entry["resource"]["id"] for entry in answer["resource"].get("entry", [])]
+        assert sorted(found) == expected, url
