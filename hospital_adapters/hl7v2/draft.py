@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -52,7 +53,12 @@ class Draft:
 
     def local_uri(self, kind: str, name: str) -> str:
         """A stable URI for something that only this feed's hospital has a name for."""
-        return f"urn:kanglian:{self.feed.name}:{kind}:{quote(name.strip(), safe='')}"
+        return f"urn:kanglian:{self.feed.name}:{kind}:{_quoted(name)}"
+
+
+@lru_cache(maxsize=4096)
+def _quoted(name: str) -> str:
+    return quote(name.strip(), safe="")
 
 
 def complete(known: dict[str, Any], other: Mapping[str, Any], name: str = "") -> None:

@@ -49,10 +49,11 @@ class LostValue:
 def unread_values(message: Message) -> Iterator[tuple[Segment, LostValue, str]]:
     """Each value that was sent and not read, with its raw text; delimiters and set ids are no values."""
     for segment in message.segments:
-        for field in range(1, len(segment.fields)):
-            if not segment.fields[field] or field in _OWN.get(segment.name, ()):
+        own = _OWN.get(segment.name, ())
+        for field, text in enumerate(segment.fields):
+            if not text or not field or field in own:
                 continue
-            if field == 1 and segment.name in _SET_IDS and _SET_ID.fullmatch(segment.fields[1]):
+            if field == 1 and segment.name in _SET_IDS and _SET_ID.fullmatch(text):
                 continue
             yield from _lost(segment, field)
 
