@@ -168,8 +168,8 @@ def test_a_person_is_found_in_whatever_form_it_is_named(platform: Platform, load
     asked: list[tuple[str, list[str]]] = []
     for name, code in ABOUT_ONE:
         typed = "patient" if code == "patient" else f"{code}:Patient"
-        for value in ("=formed", "=Patient/formed", f"={base}/Patient/formed", ":mdm=formed"):
-            asked.append((f"{name}?{code}{value}&_count=100", wanted))
+        values = ("=formed", "=Patient/formed", f"={base}/Patient/formed", ":mdm=formed")
+        asked += [(f"{name}?{code}{value}&_count=100", wanted) for value in values]
         asked.append((f"{name}?{typed}._id=formed&_count=100", wanted))
         asked.append((f"Patient?_id=formed&_revinclude={name}:{code}&_count=100", sorted([*wanted, "formed"])))
         asked.append((f"Patient?_has:{name}:{code}:_id=formed-3", ["formed"]))
