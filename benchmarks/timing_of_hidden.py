@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/timing_of_hidden.py [--pairs 10000] [--residents 20]
 
 A clinician asks for rows of people whom he does not treat, and for ids of the same form that nobody has, in random
-order within each pair, over one connection. For each kind of request: the medians, the median of the paired differences, and
-the two-sided p of Wilcoxon's signed-rank test (normal approximation, ties corrected). Attack 13 of the catalogue: right
-is p >= 0.001, or a median difference under 50 microseconds.
+order within each pair, over one connection. For each kind of request: the medians, the median of the paired
+differences, and the two-sided p of Wilcoxon's signed-rank test (normal approximation, ties corrected). Right is
+p >= 0.001, or a median difference under 50 microseconds.
 """
 
 import argparse
