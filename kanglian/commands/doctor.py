@@ -63,7 +63,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _processes(settings) if running else _ports(settings)
     database = _database(settings, running=running)
     yield database
-    if running and database.well:
+    if database.well and read_owner(settings.data_dir).get("state") == "running" and running:
         yield _conversion(settings)
     if running:
         yield from _labels(settings)
@@ -176,7 +176,9 @@ def _database(settings: Settings, *, running: bool) -> Finding:
 
     if settings.database_url is None and not running:
         return Finding("database", well=True, words="embedded, starts with the platform")
-    url = settings.database_url or str(read_owner(settings.data_dir).get("database_url"))
+    url = settings.database_url or read_owner(settings.data_dir).get("database_url")
+    if url is None:  # told once it answers
+        return Finding("database", well=True, words="embedded, it is being started")
     try:
         version = asyncio.run(_version(url))
     except Exception as error:  # noqa: BLE001 - whatever keeps us from the database is the finding
@@ -245,6 +247,10 @@ def _readiness(settings: Settings) -> Finding:
         if answer.status != 200:
             words += f" {answer.read(500).decode(errors='replace')}"
     except (OSError, socket.gaierror, http.client.HTTPException) as error:
+        if read_owner(settings.data_dir).get("state") == "starting":
+            return Finding(
+                "readiness", well=True, words="not yet: the platform is starting, its lines say how far it is"
+            )
         return Finding("readiness", well=False, words=f"{parts.netloc} does not answer: {error}")
     finally:
         connection.close()

@@ -150,3 +150,18 @@ def test_an_unreachable_database_is_found(tmp_path: Path) -> None:
 def test_a_misspelt_setting_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KANGLIAN_PROT", "8010")
     assert "KANGLIAN_PROT" in _wrong(_settings(tmp_path))["settings"]
+
+
+def test_a_start_is_not_taken_for_a_fault(tmp_path: Path) -> None:
+    owner = Ownership(tmp_path)
+    owner.take(base_url="http://127.0.0.1:1")
+    try:
+        findings = {
+            each.what: each for each in doctor.examine(_settings(tmp_path, KANGLIAN_BASE_URL="http://127.0.0.1:1"))
+        }
+    finally:
+        owner.release()
+    assert findings["database"].well
+    assert "being started" in findings["database"].words
+    assert findings["readiness"].well
+    assert "is starting" in findings["readiness"].words
