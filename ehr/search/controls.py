@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, cast, get_args
 
-from ehr.definitions import is_resource_type, search_parameters, structure
+from ehr.definitions import RESOURCE_TYPES, is_resource_type, search_parameters, structure
 from ehr.errors import BadSearch, Issue, TooCostly
 from ehr.search import limits
 from ehr.search.query import Clause, Include, SearchQuery, SortKey
@@ -125,16 +125,30 @@ def _include(resource_type: str, name: str, value: str) -> Include:
     return Include(source, codes, frozenset({target}) if target else None, reverse)
 
 
-@cache
 def followed(source: str, target: str | None = None) -> tuple[str, ...]:
     """The reference parameters of a type that can be followed, all or only those that may name a `target`."""
-    return tuple(
-        code
+    return tuple(_followed(source) if target is None else _naming().get(target, {}).get(source, ()))
+
+
+@cache
+def _followed(source: str) -> dict[str, tuple[str, ...]]:
+    """The reference parameters of a type in order, with the types that they may name."""
+    return {
+        code: targets_of(parameter)
         for code, parameter in sorted(search_parameters(source).items())
-        if parameter.kind == "reference"
-        and parameter.expression is not None
-        and (target is None or target in targets_of(parameter))
-    )
+        if parameter.kind == "reference" and parameter.expression is not None
+    }
+
+
+@cache
+def _naming() -> dict[str, dict[str, list[str]]]:
+    """Target type to source type to the parameters that may name it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for source in RESOURCE_TYPES:
+        for code, targets in _followed(source).items():
+            for target in targets:
+                found.setdefault(target, {}).setdefault(source, []).append(code)
+    return found
 
 
 def _elements(resource_type: str, value: str) -> list[str]:
