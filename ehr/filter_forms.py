@@ -1,7 +1,7 @@
 """What a row filter comes to where the type of the row is known, and whose rows it can admit at all.
 
 A search asks for rows of one type, so that most of a caller's filter is settled before the statement is written; and a
-caller who sees few people is served from those people, not from all rows (decision record 0013). Both forms admit
+caller who sees few people is served from those people, not from all rows (decision record 0016). Both forms admit
 exactly the rows that the filter admits: the first leaves out what the type decides, the second only says where to look.
 """
 

@@ -2,7 +2,7 @@
 
 Led by people, each of them is looked at once; led by rows, each row that the caller does not see is looked at in vain.
 Which is less depends on how many people there are, which is counted now and then and need not be exact: both forms
-give the same rows (decision record 0013).
+give the same rows (decision record 0016).
 """
 
 import time
@@ -13,8 +13,8 @@ import asyncpg
 from ehr.definitions import type_number
 from ehr.filter_forms import Sources, forms_of, reaches_of
 from ehr.row_filter import Parameters, RowFilter
-from ehr.search import limits
-from ehr.search.query import SearchQuery
+from ehr.search import limits, person
+from ehr.search.query import Has, SearchQuery
 
 _AGE_S = 60.0
 _MOST = 50_000
@@ -36,7 +36,7 @@ _known: dict[Sources, _Counted] = {}
 async def leading(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool) -> Sources | None:
     """The people to look for matches among, or None where the rows lead."""
     sources = forms_of(row_filter).sources(type_number(query.resource_type))
-    if sources is None:
+    if sources is None or any(isinstance(clause, Has) and not _names_holder(clause) for clause in query.clauses):
         return None
     counted = await _count(sources, pool)
     if query.count_only or query.total == "accurate":
@@ -44,6 +44,11 @@ async def leading(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool)
     needed = query.count + 1 if query.total == "none" else limits.COUNTED
     # of `people` rows one in people/named is seen: needed * people / named rows are looked at, or `named` people
     return sources if counted.named**2 <= needed * counted.people else None
+
+
+def _names_holder(has: Has) -> bool:
+    """Whether the source rows are found by the person: others would be searched through once for each person."""
+    return has.resource_type == "Patient" and person.names_holder(has.inner.resource_type, has.code)
 
 
 async def reach_in_sets(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool) -> bool:
