@@ -41,6 +41,8 @@ class Controls:
             case "_include" | "_revinclude":
                 self.includes.append(_include(resource_type, name, value))
                 _within(name, len(self.includes), limits.INCLUDES)
+                reverse = sum(len(include.codes) for include in self.includes if include.reverse)
+                _within(name, reverse, limits.REVERSE_INCLUDES)
             case "_summary":
                 self.summary = cast("Summary", _one_of(name, self.summary, value, get_args(Summary)))
             case "_elements":

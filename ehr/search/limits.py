@@ -17,6 +17,8 @@ TERMS = 20_000
 SORT_KEYS = 5
 INCLUDES = 20
 """`_include` and `_revinclude` parameters in one query."""
+REVERSE_INCLUDES = 40
+"""Reference parameters by which `_revinclude` looks for rows, those of `Type:*` counted one by one."""
 INCLUDED_ROWS = 10_000
 """Included resources on one page."""
 COUNTED = 1000

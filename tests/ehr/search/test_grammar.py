@@ -104,6 +104,10 @@ def test_many_parameters_and_untyped_references_are_bounded() -> None:
         parse("Patient", [("gender", "male")] * (limits.CRITERIA + 1), now=NOW)
     with pytest.raises(TooCostly):
         parse("Provenance", [("target", ",".join(str(n) for n in range(1000)))], now=NOW)
+    every = [("_revinclude", f"{name}:*") for name in ("Observation", "Encounter", "Task", "Procedure", "Condition")]
+    assert len(parse("Patient", every, now=NOW).includes) == len(every)
+    with pytest.raises(TooCostly):
+        parse("Patient", every * 3, now=NOW)
 
 
 def test_page_size_is_capped() -> None:
