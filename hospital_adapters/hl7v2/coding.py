@@ -77,7 +77,7 @@ def concept(node: Node, draft: Draft, table: str) -> dict[str, Any] | None:
         coded = _SPACES.sub(" ", code) if code else None
         elements = (("system", system), ("version", version), ("code", coded), ("display", display))
         coding: dict[str, Any] = {key: text for key, text in elements if text}
-        if oid is not None or (name is not None and not name.isalnum()):
+        if oid is not None or (name is not None and not (name.isascii() and name.isalnum())):
             _keep_names(coding, name, oid)
         codings.append(coding)
         if local and code is not None and code in local:

@@ -126,3 +126,10 @@ def test_what_stands_between_an_order_and_its_request_belongs_to_it(converted: C
     assert [note["text"] for note in request["note"]] == ["said before"]
     assert request["occurrencePeriod"]["start"] == "2024-06-01T08:00:00+08:00"
     assert "participant" in str(request["extension"])
+
+
+def test_a_system_that_has_a_chinese_name_keeps_it_beside_its_uri(converted: Convert) -> None:
+    conversion = converted("ORU^R01", "PID|1||7^^^A^MR", "OBR|1|P1|F1|XCG^血常规^院内检验目录|||20240601")
+    (coding,) = only(conversion, "DiagnosticReport")["code"]["coding"]
+    assert (coding["code"], coding["display"]) == ("XCG", "血常规")
+    assert [each["valueString"] for each in coding["extension"]] == ["院内检验目录"]
