@@ -12,26 +12,35 @@ from ehr.store import migrate
 from ehr.store.database import WRITE_SETTINGS, open_pool
 from ehr.store.inbox import Inbox, InboxMessage
 from hospital_adapters.mllp.frames import Frame
-from hospital_adapters.mllp.pace import Pace, interval_s
+from hospital_adapters.mllp.pace import Pace, interval_s, is_too_fast
 
 _FEED = "first-hospital"
 _ANSWER = b"MSA|AA|1"
 
 
 @pytest.mark.parametrize(
-    ("waiting", "oldest_s", "rate_a_s", "expected"),
+    ("waiting", "rate_a_s", "expected"),
     [
-        pytest.param(0, 0.0, 300, 0.0, id="nothing waits"),
-        pytest.param(5_000, 1.9, 300, 0.0, id="a burst"),
-        pytest.param(500, 9.0, 300, 0.0, id="an old backlog that is gone in two seconds"),
-        pytest.param(600, 2.1, 299, 600 / (299 * 299 * 2), id="as fast as messages are converted"),
-        pytest.param(3_000, 5.0, 300, 3_000 / (300 * 300 * 2), id="a fifth of that while ten seconds of work wait"),
-        pytest.param(10**6, 5.0, 1, 2.0, id="never slower than a sender is patient"),
-        pytest.param(10, 5.0, 0, 2.0, id="nothing is converted"),
+        pytest.param(0, 300, 0.0, id="nothing waits"),
+        pytest.param(600, 300, 0.0, id="two seconds of work wait"),
+        pytest.param(600, 299, 600 / (299 * 299 * 2), id="as fast as messages are converted"),
+        pytest.param(3_000, 300, 3_000 / (300 * 300 * 2), id="a fifth of that while ten seconds of work wait"),
+        pytest.param(10**6, 1, 2.0, id="never slower than a sender is patient"),
+        pytest.param(10, 0, 2.0, id="nothing is converted"),
     ],
 )
-def test_the_interval_between_two_answers(waiting: int, oldest_s: float, rate_a_s: float, expected: float) -> None:
-    assert interval_s(waiting, oldest_s, rate_a_s) == pytest.approx(expected)
+def test_the_interval_between_two_answers(waiting: int, rate_a_s: float, expected: float) -> None:
+    assert interval_s(waiting, rate_a_s) == pytest.approx(expected)
+
+
+def test_answers_are_held_back_from_the_end_of_a_burst_until_nearly_nothing_waits() -> None:
+    looks = ((1_000, 0.5), (9_000, 3.9), (9_000, 4.1), (3_000, 3.0), (300, 1.0), (75, 0.3), (9_000, 3.0))
+    too_fast = False
+    found = []
+    for waiting, oldest_s in looks:
+        too_fast = is_too_fast(waiting, oldest_s, 300, before=too_fast)
+        found.append(too_fast)
+    assert found == [False, False, True, True, True, False, False]
 
 
 @pytest_asyncio.fixture
