@@ -18,6 +18,7 @@ _OURS = (
     "analytics",
     "demo-accounts.json",
     "demo-loaded",
+    "demo-day",
     "serve.lock",
     "audit-head.json",
 )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -259,9 +260,21 @@ async def load_demo(settings: Settings, database_url: str, progress: Callable[[s
     issuer = Issuer.open(settings.data_dir / "keys", settings.base_url, embedded_default=True, additions=additions)
     reached = f"http://{settings.reachable_host}:{settings.port}"
     doors = load.Doors(reached, settings.reachable_host, settings.mllp_port, database_url, issuer)
-    await load.load_demo(make_region(residents=settings.demo_residents), doors, additions, progress)
+    region = make_region(residents=settings.demo_residents, today=_demo_day(settings))
+    await load.load_demo(region, doors, additions, progress)
     async with record(settings, database_url) as opened:
         await _refresher(settings, opened).refresh()
+
+
+def _demo_day(settings: Settings) -> date:
+    """The day on which the demo's histories end: that of its first load, so that another load sends the same again.
+
+    A fixed day would leave nobody in treatment once it lies ninety days back.
+    """
+    kept = settings.data_dir / "demo-day"
+    if not kept.exists():
+        kept.write_text(datetime.now(ZoneInfo(settings.timezone)).date().isoformat(), encoding="ascii")
+    return date.fromisoformat(kept.read_text(encoding="ascii"))
 
 
 async def _until_live(settings: Settings) -> None:

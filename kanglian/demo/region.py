@@ -1,7 +1,7 @@
 """A synthetic county: townships, residents with valid test identity numbers, illnesses, visits and results.
 
-Pure and seeded: the same seed gives the same county, whatever the machine. Nobody in it exists: the area code of the
-identity numbers, 339901, was never given to a county.
+Pure and seeded: the same seed and day give the same county, whatever the machine. Nobody in it exists: the area code
+of the identity numbers, 339901, was never given to a county.
 """
 
 import random
@@ -249,8 +249,8 @@ class _Maker:
         resident.visits.append(self.visit(receiver, later, "outpatient", (diagnosis,), {"glucose": "5.9"}))
 
 
-def make_region(seed: int = 20_261, residents: int = 200, today: date = date(2026, 11, 20)) -> list[Resident]:
-    """The county's residents with their histories.
+def make_region(seed: int = 20_261, residents: int = 200, *, today: date) -> list[Resident]:
+    """The county's residents with their histories, which end some days before `today`.
 
     Of 200: zhang.wei and liu.yang, who can sign in and were only ever at first-hospital; about 70 with diabetes and
     60 with hypertension, followed each quarter for two years; 60 referred up and 19 down; one registered twice (a merge
