@@ -28,8 +28,14 @@ _EXCEPTIONS = {
 }
 
 
+def _form(text: str) -> str:
+    """The statement on one line; of searches, whose texts are long and many, one for each form."""
+    line = " ".join(text.split())
+    return re.sub(r"\b\d+\b", "1", line) if line.startswith("with ") else line
+
+
 def test_each_clinical_alias_carries_a_scope(statements_run: set[str]) -> None:
-    clinical = {" ".join(text.split()) for text in statements_run if "resource" in text}
+    clinical = {_form(text) for text in statements_run if "resource" in text}
     if not clinical:
         pytest.skip("the run has not touched the record: run the suite whole")
     allowed = [re.compile(pattern) for pattern in _EXCEPTIONS]
