@@ -120,6 +120,8 @@ def test_each_include_and_revinclude_answers_and_no_other(rest: dict[str, Any], 
                     parse(name, [(parameter, value)])
         first = [("_include", value) for value in forward[:20]]
         last = [("_revinclude", value) for value in reverse[-10:]]
+        if number % 4:
+            continue
         urls += [f"{name}?{httpx.QueryParams([*pairs, ('_count', '1')])}" for pairs in (first, last) if pairs]
     for url, answer in zip(urls, batched(loader, urls), strict=True):
         assert answer["response"]["status"] == "200", (url, answer)

@@ -3,8 +3,7 @@
 https://hl7.org/fhir/R4/http.html, https://hl7.org/fhir/R4/searchparameter-registry.html
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -44,31 +43,41 @@ def bundled(loader: httpx.Client, kind: str, entries: list[dict[str, Any]]) -> l
     return found
 
 
-def through_every_interaction(loader: httpx.Client, name: str) -> None:
-    """Create, read, vread, update, search, delete and history of the smallest resource of a type."""
-    sent = _encode(smallest(name))
-    made = loader.post(f"/fhir/{name}", content=sent, headers=FHIR)
-    assert made.status_code == 201, (name, made.text)
-    assert made.json() | {"id": "", "meta": ""} == msgspec.json.decode(sent) | {"id": "", "meta": ""}
-    address = f"/fhir/{name}/{made.json()['id']}"
-    assert loader.get(address).content == made.content, name
-    tagged = made.json() | {"meta": {"tag": [{"code": "eight"}]}}
-    changed = loader.put(address, json=tagged, headers=FHIR | {"if-match": 'W/"1"'})
-    assert (changed.status_code, changed.headers["etag"]) == (200, 'W/"2"'), (name, changed.text)
-    assert loader.get(f"{address}/_history/1").content == made.content, name
-    found = loader.get(f"/fhir/{name}?_id={made.json()['id']}&_tag=eight").json()
-    assert [entry["resource"] for entry in found["entry"]] == [changed.json()], name
-    assert loader.delete(address).status_code == 204, name
-    assert loader.get(address).status_code == 410, name
-    history = loader.get(f"{address}/_history").json()
-    assert [entry["request"]["method"] for entry in history["entry"]] == ["DELETE", "PUT", "POST"], name
-    assert loader.get(f"/fhir/{name}?_id={made.json()['id']}").json()["total"] == 0, name
+def entries_of(method: str, addresses: Iterable[str], resources: Iterable[Any] = ()) -> list[dict[str, Any]]:
+    requests = [{"request": {"method": method, "url": address}} for address in addresses]
+    return [r | {"resource": body} for r, body in zip(requests, resources, strict=True)] if resources else requests
 
 
 def test_every_stored_type_through_every_interaction(loader: httpx.Client) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        for done in [threads.submit(through_every_interaction, loader, name) for name in STORED]:
-            done.result()
+    sent = [msgspec.json.decode(_encode(smallest(name))) for name in STORED]
+    made = bundled(loader, "transaction", entries_of("POST", STORED, sent))
+    assert {each["response"]["status"] for each in made} == {"201"}
+    first = [each["resource"] for each in made]
+    for body, resource in zip(sent, first, strict=True):
+        assert resource | {"id": "", "meta": ""} == body | {"id": "", "meta": ""}
+    addresses = [f"{resource['resourceType']}/{resource['id']}" for resource in first]
+    for address, resource in zip(addresses, first, strict=True):
+        read = loader.get(f"/fhir/{address}")
+        assert (read.status_code, read.headers["etag"], read.json()) == (200, 'W/"1"', resource)
+    tagged = [resource | {"meta": {"tag": [{"code": "eight"}]}} for resource in first]
+    changed = bundled(loader, "transaction", entries_of("PUT", addresses, tagged))
+    assert {(each["response"]["status"], each["response"]["etag"]) for each in changed} == {("200", 'W/"2"')}
+    second = [each["resource"] for each in changed]
+    versions = bundled(loader, "batch", entries_of("GET", [f"{address}/_history/1" for address in addresses]))
+    assert [each["resource"] for each in versions] == first
+    searches = [f"{resource['resourceType']}?_id={resource['id']}&_tag=eight" for resource in first]
+    found = bundled(loader, "batch", entries_of("GET", searches))
+    assert [[entry["resource"] for entry in each["resource"]["entry"]] for each in found] == [[one] for one in second]
+    deleted = bundled(loader, "transaction", entries_of("DELETE", addresses))
+    assert {each["response"]["status"] for each in deleted} == {"204"}
+    gone = bundled(loader, "batch", entries_of("GET", addresses))
+    assert {each["response"]["status"] for each in gone} == {"410"}
+    histories = bundled(loader, "batch", entries_of("GET", [f"{address}/_history" for address in addresses]))
+    for each in histories:
+        methods = [entry["request"]["method"] for entry in each["resource"]["entry"]]
+        assert methods == ["DELETE", "PUT", "POST"]
+    found = bundled(loader, "batch", entries_of("GET", searches))
+    assert {each["resource"]["total"] for each in found} == {0}
 
 
 def test_the_type_that_the_server_writes_is_read_and_searched(auditor: httpx.Client) -> None:
