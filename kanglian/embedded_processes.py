@@ -86,6 +86,9 @@ def end(pid: int, cluster: Path, patience_s: float = 30.0) -> None:
     for number, wait_s in ((FAST, patience_s), (IMMEDIATE, 5.0), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+        for stopped in filter(is_stopped, processes_in(cluster)):  # they would not hear it
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGCONT)
         if _wait_until_gone(cluster, wait_s):
             return
 

@@ -268,6 +268,7 @@ class Supervisor:
         running = [child for child in self._children if child.pid]
         for child in running:
             _signal(child.pid, signal.SIGTERM)
+            _signal(child.pid, signal.SIGCONT)  # one that is stopped would not hear it
         deadline = time.monotonic() + _PATIENCE_S
         while running:
             running = [child for child in running if os.waitpid(child.pid, os.WNOHANG)[0] == 0]

@@ -148,6 +148,18 @@ def test_a_stopped_child_is_replaced_and_one_that_computes_is_not(folder: Path) 
     _wait_gone([*before.values(), *after.values()])
 
 
+def test_a_stopped_child_hears_that_the_end_has_come(folder: Path) -> None:
+    running = _Running(folder, "plain")
+    pids = running.pids()
+    os.kill(pids["one"], signal.SIGSTOP)
+    while psutil.Process(pids["one"]).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    started = time.monotonic()
+    running.end(signal.SIGTERM)
+    assert time.monotonic() - started < 6
+    _wait_gone(list(pids.values()))
+
+
 def test_children_that_were_stopped_with_their_supervisor_go_on(folder: Path) -> None:
     running = _Running(folder, "hanging")
     before = running.pids()
