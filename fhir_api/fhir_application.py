@@ -26,7 +26,7 @@ from fhir_api.operation_outcome import (
     status_of,
 )
 from fhir_api.revocations import Revocations
-from fhir_api.routing import Route, route
+from fhir_api.routing import Route, allowed_besides, route
 from fhir_api.services import Services
 
 _LOG = logging.getLogger(__name__)
@@ -121,7 +121,11 @@ class FhirApplication:
                 await self._services.store.record(request.note(), REFUSED)
             except KanglianError as failed:
                 return refusal(failed)
-        return refusal(error)
+        answer = refusal(error)
+        if answer.status == 405 and not isinstance(error, MethodNotOffered):
+            allowed = allowed_besides(request.method, request.resource_type, request.resource_id)
+            answer.headers.append((b"allow", allowed.encode()))
+        return answer
 
     async def _unexpected(self, request: FhirRequest, error: Exception) -> Answer:
         # Messages of errors may quote values of a resource: the log gets places in the code and the type only.

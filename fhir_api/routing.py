@@ -107,6 +107,16 @@ def _instance(name: str, resource_id: str, rest: Sequence[str | None]) -> tuple[
     raise NotFound
 
 
+def allowed_besides(method: str, resource_type: str, resource_id: str) -> str:
+    """What an address answers besides a method that was refused there, as the header Allow lists it (RFC 9110 15.5.6).
+
+    It depends on the form of the address alone, never on what lies there.
+    """
+    shape = "instance" if resource_id else "type" if resource_type else "base"
+    methods = _BY_SHAPE.get(f"{shape}:{resource_type}" if resource_type in _BY_TYPE else shape, {})
+    return "" if resource_type in NOT_STORED else ", ".join(sorted(set(methods) - {method}))
+
+
 def offered(shape: str, resource_type: str) -> dict[str, Route]:
     """What is registered for a shape and type, by method (for the CapabilityStatement)."""
     if resource_type in SERVERS_OWN:

@@ -307,3 +307,15 @@ def test_pages_hold_while_others_write(loader: httpx.Client, sort: str) -> None:
     assert turn > 4
     assert len(seen) == len(set(seen))
     assert set(ids) - changed <= set(seen)
+
+
+def test_an_id_that_may_not_be_chosen_is_405_with_what_is_allowed(platform: Platform, loader: httpx.Client) -> None:
+    put(loader, {"resourceType": "Basic", "id": "hidden-basic", "code": {"text": "x"}})
+    clinician = platform.client(account="dr.li")
+    answers = []
+    for name in ("hidden-basic", "absent-basic"):
+        body = {"resourceType": "Basic", "id": name, "code": {"text": "x"}}
+        answer = clinician.put(f"/fhir/Basic/{name}", json=body, headers=FHIR)
+        answers.append((answer.status_code, answer.headers["allow"], answer.content))
+    assert answers[0] == answers[1]
+    assert answers[0][:2] == (405, "DELETE, GET, HEAD, PATCH")

@@ -376,6 +376,7 @@ def test_parameters_are_checked_and_not_stored(loader: httpx.Client) -> None:
         answer = loader.request(method, f"/fhir/{address}", json=good, headers=FHIR)
         (issue,) = answer.json()["issue"]
         assert (answer.status_code, issue["code"]) == (405, "not-supported")
+        assert answer.headers["allow"] == ""
         assert "Parameters is checked, not stored" in issue["diagnostics"]
         answer = loader.request(method, f"/fhir/{address}", json=bad, headers=FHIR)
         assert answer.status_code == 422
