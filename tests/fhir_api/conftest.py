@@ -40,13 +40,13 @@ class Platform:
     def client(self, *, account: str | None = None, client: str | None = None, **claims: Any) -> httpx.Client:
         """An HTTP client that carries a token of this account or machine client."""
         token = self.issuer.issue_token(account=account, client=client, **claims)
-        found = httpx.Client(base_url=self.base_url, headers={"authorization": f"Bearer {token}"}, timeout=20)
+        found = httpx.Client(base_url=self.base_url, headers={"authorization": f"Bearer {token}"}, timeout=60)
         self.clients.append(found)
         return found
 
     def anonymous(self) -> httpx.Client:
         """An HTTP client without a token."""
-        found = httpx.Client(base_url=self.base_url, timeout=20)
+        found = httpx.Client(base_url=self.base_url, timeout=60)
         self.clients.append(found)
         return found
 

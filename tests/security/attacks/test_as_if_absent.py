@@ -13,8 +13,6 @@ from tests.security.attacks.twins import LONGEST_WALK, Ask, Seen, leaked
 
 pytestmark = pytest.mark.database
 READS, WRITES = cases(1, 2, 3, 4, 5, 6), cases(7, 8, 9)
-_brought: set[str] = set()
-"""Secrets that earlier attacks put into rows of their own."""
 _matters: dict[tuple[str, str], bool] = {}
 
 
@@ -22,13 +20,14 @@ def _compared(twins: Twins, case: Case) -> list[Seen]:
     """What the caller sees on both servers, which must be one and the same and hold no secret."""
     answers = twins.full.answers(case.who, case.asks)
     full = twins.full.seen(answers)
-    words = set().union(*(ask.words for ask in case.asks))
-    if any(ask.body is not None for ask in case.asks):
-        _brought.update(words)
+    brought = set().union(*(ask.words for ask in case.asks))
     for answer in answers:
-        assert not leaked(answer.text + str(answer.headers), words | _brought)
+        assert not leaked(answer.text + str(answer.headers), brought)
     assert full[0].status in _statuses(case), answers[0].text
-    assert full == twins.absent.seen(twins.absent.answers(case.who, case.asks))
+    others = twins.absent.answers(case.who, case.asks)
+    assert full == twins.absent.seen(others)
+    twins.full.forget(answers)
+    twins.absent.forget(others)
     return full
 
 

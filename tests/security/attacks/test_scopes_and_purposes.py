@@ -24,5 +24,6 @@ def test_claims(twins: Twins, case: Case) -> None:
         assert [entry["response"]["status"] for entry in first.json()["entry"]] == case.more["statuses"]
     assert all(shown in text for shown in case.more.get("shows", ())), text
     assert not any(hidden in text for hidden in case.more.get("hides", ())), text
+    twins.full.forget(answers)
     if not case.more.get("opens"):
         assert not leaked(text, set().union(*(ask.words for ask in case.asks)))

@@ -24,6 +24,7 @@ LONGEST_WALK = 12
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r'"(lastUpdated|lastModified)":"[^"]*"')
 _PAGE = re.compile(r"_page=[A-Za-z0-9_-]+")
+_MADE = re.compile(rf"/fhir/(\w+/{_UUID.pattern})/_history/1")
 _WHO = re.compile(
     r"(?:resident (?P<resident>\S+)|(?P<name>[a-z.-]+))(?: @(?P<patient>\S+))?(?: !(?P<purpose>\w+))?"
     r"(?: because (?P<reason>[^\[]*))?(?: ?\[(?P<scopes>.*)\])?"
@@ -127,6 +128,12 @@ class Twin:
                 answer = client.get(address)
                 found.append(answer)
         return found
+
+    def forget(self, answers: Sequence[httpx.Response]) -> None:
+        """Delete the rows that these answers say were made, so that each attack meets the same record."""
+        texts = (answer.text + answer.headers.get("location", "") for answer in answers)
+        for name in sorted({name for text in texts for name in _MADE.findall(text)}):
+            assert self.client("loader").delete(f"/fhir/{name}").status_code == 204
 
     def seen(self, answers: Sequence[httpx.Response]) -> list[Seen]:
         """Answers without what differs from server to server: its address, ids and times that it made, page tokens."""
