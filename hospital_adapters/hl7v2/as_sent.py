@@ -10,6 +10,7 @@ Fields without any rule and segments that nobody knows are left to the loss repo
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from hospital_adapters.hl7v2.draft import keep_as_sent
@@ -17,6 +18,7 @@ from hospital_adapters.hl7v2.loss import LostValue, unread_values
 from hospital_adapters.hl7v2.parse import Message, readable
 from hospital_adapters.hl7v2.tables import segment_tables
 
+_MOST_PLACES = 10_000
 _BY_FUNCTIONS = {"OBX": (2, 5, 6, 7, 23, 24, 25), "ORC": (12, 21, 22, 23, 24), "OBR": (16,), "NTE": (3,)}
 
 
@@ -32,10 +34,10 @@ def _fields() -> Mapping[str, frozenset[int]]:
 def keep(message: Message, resources: Mapping[str, dict[str, Any]], homes: Mapping[int, str]) -> list[LostValue]:
     """Put what was not read into the resources of its segments (`homes`: id of a segment to a reference).
 
-    Returns the loss report: all that was not read, what was kept as sent marked as such.
+    Returns the loss report: all that was not read, what was kept as sent marked as such; its first 10,000 places.
     """
     report: list[LostValue] = []
-    for segment, lost, raw in unread_values(message):
+    for segment, lost, raw in islice(unread_values(message), _MOST_PLACES):
         home = resources.get(homes.get(id(segment), ""))
         text = readable(message.delimiters.unescape(raw))
         if home is None or not text or lost.field not in _fields().get(segment.name, ()):

@@ -19,6 +19,7 @@ from hospital_adapters.hl7v2.finish import finished
 from hospital_adapters.hl7v2.loss import LostValue
 from hospital_adapters.hl7v2.parse import Message, Segment
 from hospital_adapters.hl7v2.problems import (
+    INTERNAL,
     REQUIRED_FIELD_MISSING,
     SEGMENT_SEQUENCE,
     UNSUPPORTED_EVENT,
@@ -90,6 +91,7 @@ _HANDLERS: Mapping[str, Callable[[Walk, Segment], None]] = {
 
 
 _FOCUS = ("Patient/", "Encounter/", "DiagnosticReport/")
+MOST_SEGMENTS = 20_000
 
 
 @lru_cache(maxsize=1)
@@ -153,6 +155,9 @@ def problem_of(message: Message, feed: Feed) -> ParseProblem | None:
     """Why a message is not understood, told without converting it; None where it is."""
     kind, event = kind_of(message, feed)
     header = tuple(message.header.fields)
+    if len(message.segments) > MOST_SEGMENTS:
+        cause = f"the message has {len(message.segments)} segments, over {MOST_SEGMENTS}: send it in parts"
+        return ParseProblem(cause, INTERNAL, header=header)
     events = understood().get(kind)
     if events is None:
         cause = f"messages of type '{kind[:20]}' are not taken"

@@ -13,6 +13,8 @@ from hospital_adapters.identifiers import resource_id
 DIRECTORY = frozenset({"Organization", "Practitioner", "PractitionerRole", "Location", "Device"})
 SNAPSHOT, STATED = 0, 1
 AS_SENT = "urn:kanglian:extension:as-sent"
+COMPARED = 200
+"""Of a list's last items, so many are looked at for one that is there already: a message takes time by its length."""
 
 
 @dataclass(slots=True)
@@ -78,7 +80,8 @@ def _complete(known: dict[str, Any], other: Mapping[str, Any], path: str, differ
         if mine is None:
             known[key] = value
         elif isinstance(mine, list) and isinstance(value, list):
-            mine.extend(item for item in value if item not in mine)
+            recent = mine[-COMPARED:]
+            mine.extend(item for item in value if item not in recent)
         elif isinstance(mine, dict) and isinstance(value, dict):
             _complete(mine, value, f"{path}.{key}", differing)
         elif mine != value and key not in ("id", "resourceType"):
@@ -94,5 +97,5 @@ def keep_as_sent(resource: dict[str, Any], values: Iterable[tuple[str, str]]) ->
         extensions.append(found)
     for place, text in values:
         item = {"url": place, "valueString": text}
-        if item not in found["extension"]:
+        if item not in found["extension"][-COMPARED:]:
             found["extension"].append(item)

@@ -28,6 +28,8 @@ _KNOWN = frozenset(
     }
 )
 """Segments that are told from a text's next line even in small letters."""
+_MOST_REPETITIONS, _MOST_PARTS = 5000, 200
+"""What stands behind so many separators stays one text."""
 NULL = '""'
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
 
@@ -74,7 +76,7 @@ class Node:
             separator, self._inner = delimiters.component, delimiters.subcomponent
         else:
             separator, self._inner = (delimiters.subcomponent if depth == 2 else ""), ""
-        self.parts = raw.split(separator) if separator else [raw]
+        self.parts = raw.split(separator, _MOST_PARTS) if separator else [raw]
         self.read = 0
         self._children: dict[int, Node] | None = None
 
@@ -178,7 +180,7 @@ class Segment:
             if not raw:
                 return []
             separator = self._delimiters.repetition
-            texts = raw.split(separator) if separator and separator in raw else [raw]
+            texts = raw.split(separator, _MOST_REPETITIONS) if separator and separator in raw else [raw]
             nodes = self._nodes[field] = [Node(text, 1, self._delimiters) for text in texts if text]
         return nodes
 

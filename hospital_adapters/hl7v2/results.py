@@ -3,7 +3,7 @@
 from typing import Any
 
 from hospital_adapters.hl7v2 import identity, values
-from hospital_adapters.hl7v2.draft import complete
+from hospital_adapters.hl7v2.draft import COMPARED, complete
 from hospital_adapters.hl7v2.elements import extension, telecom
 from hospital_adapters.hl7v2.parse import Node, Segment
 from hospital_adapters.hl7v2.tables import element
@@ -63,7 +63,7 @@ def _request(walk: Walk) -> str:
         walk.fill("OBR[ServiceRequest]", walk.obr, content)
         for key, items in content.items():  # what ORC and OBR say alike
             if isinstance(items, list):
-                content[key] = [item for n, item in enumerate(items) if item not in items[:n]]
+                content[key] = [item for n, item in enumerate(items) if item not in items[max(0, n - COMPARED) : n]]
     content.setdefault("status", "completed" if walk.is_result else "active")
     content["intent"] = "order"
     content["subject"] = walk.subject
