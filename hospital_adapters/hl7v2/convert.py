@@ -91,7 +91,7 @@ _HANDLERS: Mapping[str, Callable[[Walk, Segment], None]] = {
 
 
 _FOCUS = ("Patient/", "Encounter/", "DiagnosticReport/")
-MOST_SEGMENTS = 20_000
+MOST_SEGMENTS = 10_000
 
 
 @lru_cache(maxsize=1)
