@@ -19,7 +19,7 @@ from ehr.search import limits, string, token
 from ehr.search.page import Position
 from ehr.search.query import Chain, Clause, Criterion, Has, RowKeys, SearchQuery, SortKey
 from ehr.search.rendering import Rendering
-from ehr.search.sort import NEWEST_FIRST, by_words, compare_rows, comparing, keys_of, order_of, unmoved
+from ehr.search.sort import NEWEST_FIRST, by_words, compare_rows, comparing, keys_of, order_of, unmoved, values_at
 from ehr.search.statement import Given, candidates_statement
 from ehr.search.where import needs_opening
 from ehr.search.words import words_of
@@ -52,7 +52,7 @@ class Opening:
         if query.count_only:
             return Given([], total, more=False), None
         if position is not None:
-            place = (position.values, position.key)
+            place = (values_at(keys, position), position.key)
             rows = [row for row in rows if row.unmoved and compare_rows(keys, place, (row.values, row.key)) < 0]
         shown, more = rows[: query.count], len(rows) > query.count
         last = shown[-1] if more and shown else None

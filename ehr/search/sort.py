@@ -154,6 +154,14 @@ def unmoved(rendering: Rendering, alias: str, position: Position) -> str:
     )
 
 
+def values_at(keys: Sequence[SortKey], position: Position) -> tuple[Any, ...]:
+    """The sort values of a position as rows have them: a page link holds numbers as text."""
+    return tuple(
+        Decimal(value) if value is not None and key.kind in ("number", "quantity") else value
+        for key, value in zip(keys, position.values, strict=True)
+    )
+
+
 def compare_rows(keys: Sequence[SortKey], one: tuple[Sequence[Any], int], other: tuple[Sequence[Any], int]) -> int:
     """Compare (values, row key) of two opened rows in the order of the keys: negative, 0 or positive."""
     for key, mine, theirs in zip(keys, one[0], other[0], strict=True):
