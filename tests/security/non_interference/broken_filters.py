@@ -176,7 +176,7 @@ def emergencies() -> None:
     original = person_filter.InEmergency.sql
 
     def sql(self: Any, alias: str, parameters: Any, person: Any = None) -> str:
-        return re.sub(r"e_\.actor = [^ ]+", "e_.actor is not null", original(self, alias, parameters, person))
+        return re.sub(r"e_\.actor = (\S+)", r"(e_.actor = \1 or true)", original(self, alias, parameters, person))
 
     person_filter.InEmergency.sql = sql  # type: ignore[method-assign]
 

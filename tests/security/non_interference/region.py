@@ -59,6 +59,7 @@ class Region:
         for identity, hospital in self.patients:
             self._record(identity, hospital)
         self._shared_rows()
+        self._corrected()
         self._consents()
         self._afterwards()
 
@@ -193,6 +194,16 @@ class Region:
             self._write(hospital, said | {"sender": ref("RelatedPerson", relative)})
         nobody = {"resourceType": "Observation", "id": self._name("county-hospital"), "status": "final"}
         self._write("county-hospital", nobody | {"code": coded(LOINC, "718-7"), "subject": ref("Location", "ward-1")})
+
+    def _corrected(self) -> None:
+        """A result that no longer says itself what a report of the same hospital still says of it."""
+        for patient, hospital in self.rnd.sample(self.patients, 2):
+            result = self.maker.observation(self._name(hospital), patient)
+            labelled = coded(LOINC, self.rnd.choice(("75622-1", "20507-0")))
+            self._write(hospital, result | {"code": labelled}, patient)
+            report = self.maker.report(self._name(hospital), patient, [result["id"]])
+            self._write(hospital, report | {"code": labelled}, patient)
+            self._write(hospital, result | {"code": coded(LOINC, "4548-4")}, patient)
 
     def _provision(self, depth: int) -> dict[str, Any]:
         rnd = self.rnd

@@ -62,8 +62,6 @@ class Requests:
         rnd, (kind, identity) = self.rnd, self._row()
         while kind == "Patient" and self._opens_a_record(identity):
             kind, identity = self._row()
-        if rnd.random() < 0.06:
-            return Request("GET", f"/fhir/{kind}/_history?_count={rnd.choice((2, 50))}")
         if rnd.random() < 0.08:
             identity = "absent"
         address = f"/fhir/{kind}/{identity}"
@@ -96,6 +94,8 @@ class Requests:
         rnd = self.rnd
         if self.caller.roles & {"resident", "auditor"} and rnd.random() < 0.15:
             return self._log()
+        if rnd.random() < 0.06 and not any(each.emergency for each in self.views):
+            return self._changes()
         name = self._row()
         pairs = self.questions.query(rnd, name)
         if rnd.random() < 0.05:
@@ -111,6 +111,15 @@ class Requests:
             form = (("content-type", "application/x-www-form-urlencoded"),)
             return Request("POST", f"/fhir/{name[0]}/_search", form + headers, text)
         return Request("GET", f"/fhir/{name[0]}?{text}", headers)
+
+    def _changes(self) -> Request:
+        """The history of a type or of the system."""
+        rnd = self.rnd
+        where = rnd.choice(("", f"/{self._row()[0]}"))
+        pairs = [("_count", rnd.choice(("2", "7", "50")))]
+        if rnd.random() < 0.5:
+            pairs.append(rnd.choice((("_since", "2020-01-01"), ("_at", "2100-01-01"), ("_sort", "_lastUpdated"))))
+        return Request("GET", f"/fhir{where}/_history?{urlencode(pairs)}")
 
     def _log(self) -> Request:
         asked = self.rnd.choice(("", "_count=3", "action=C", "date=ge2020-01-01", f"patient={self._row('Patient')[1]}"))
@@ -210,7 +219,7 @@ class Requests:
 
     def _get(self) -> Json:
         asked = self.read() if self.rnd.random() < 0.5 else self.search()
-        while asked.method != "GET" or "AuditEvent" in asked.target:
+        while asked.method != "GET" or "AuditEvent" in asked.target or asked.target.split("?")[0].endswith("_history"):
             asked = self.search()
         return {"request": {"method": "GET", "url": asked.target.removeprefix("/fhir/")}}
 

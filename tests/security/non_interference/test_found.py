@@ -1,5 +1,7 @@
 """What the comparison found, or would find, each as a case of its own."""
 
+import json
+
 import pytest
 
 from consent import building, feed_write_scope
@@ -153,3 +155,17 @@ async def test_naming_a_hidden_row_hides_nothing_of_ones_own(house: House) -> No
     task["focus"] = ref("Observation", f"{seen}.o")
     (outcome,) = await house.put(LI, task)
     assert await house.sees(resident(seen), f"Task/{outcome.resource_id}"), "of a row that he sees, persons are taken"
+
+
+async def test_pages_go_on_where_words_and_numbers_order_together(house: House) -> None:
+    zhang = f"{F}sorted"
+    values = [{"valueQuantity": {"value": number}, "code": {"text": text}} for number, text in ((1.5, "a"), (1.5, "b"))]
+    rows = [observation(f"{zhang}.{place}", zhang) | value for place, value in enumerate(values)]
+    operations = [WriteOperation("update", "Observation", row["id"], body=json.dumps(row).encode()) for row in rows]
+    await house.store.write(feed_write_scope("feed", "first-hospital"), operations, NOTE)
+    pairs = [("_id", f"{zhang}.0,{zhang}.1"), ("_sort", "value-quantity,-code"), ("_count", "1")]
+    scope = await house.decisions.read_scope(LOADER, interaction="search")
+    query = parse("Observation", pairs)
+    first = await search(house.store, scope, query, NOTE, link_key=b"k" * 32)
+    second = await search(house.store, scope, query, NOTE, link_key=b"k" * 32, cursor=first.next_cursor)
+    assert [found.resource_id for page in (first, second) for found in page.matches] == [f"{zhang}.1", f"{zhang}.0"]
