@@ -10,6 +10,8 @@ from hospital_adapters.hl7v2.parse import Node
 from hospital_adapters.hl7v2.tables import REGISTRY, Leaf, Shape, element, name_of
 
 _TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+# table 0203 and what hospitals write in its stead (SFZ: the initials of 身份证); the check digit has its say besides
+_ID_CARD_TYPES = frozenset({"NI", "NNCHN", "SS", "PRC", "SFZ", "SFZH", "IDCARD", "身份证", "身份证号", "居民身份证"})
 _LEVELS = (4, 7, 8, 1, 2, 3)  # PL: facility, building, floor, point of care, room, bed
 _LEVEL_KINDS = {4: ("si", "Site"), 7: ("bu", "Building"), 8: ("lvl", "Level"), 2: ("ro", "Room"), 3: ("bd", "Bed")}
 _PHYSICAL = "http://terminology.hl7.org/CodeSystem/location-physical-type"
@@ -81,7 +83,7 @@ def identifier(node: Node, draft: Draft, kind: str) -> dict[str, Any] | None:
         return None
     if kind and "type" not in found:
         found["type"] = {"coding": [{"system": _TYPES, "code": kind}]}
-    if is_id_card(found.get("value", "")) and (kind == "NI" or _type_code(found) in ("NI", "NNCHN", "SS", "PRC")):
+    if is_id_card(found.get("value", "")) and (kind == "NI" or _type_code(found).upper() in _ID_CARD_TYPES):
         found["system"] = ID_CARD_SYSTEM
         found["value"] = found["value"].upper()
     return found

@@ -133,3 +133,13 @@ def test_a_system_that_has_a_chinese_name_keeps_it_beside_its_uri(converted: Con
     (coding,) = only(conversion, "DiagnosticReport")["code"]["coding"]
     assert (coding["code"], coding["display"]) == ("XCG", "血常规")
     assert [each["valueString"] for each in coding["extension"]] == ["院内检验目录"]
+
+
+@pytest.mark.parametrize("type_", ["NNCHN", "NI", "SFZ", "居民身份证", "IdCard"])
+def test_an_identity_card_is_known_by_what_hospitals_call_it(converted: Convert, type_: str) -> None:
+    card = "11010519491231002x"
+    patient = only(converted("ADT^A01", f"PID|1||P7^^^H^MR~{card}^^^GA^{type_}||王||19491231|F"), "Patient")
+    assert patient["identifier"][1]["system"] == "urn:oid:2.16.156.10011.1.3"
+    assert patient["identifier"][1]["value"] == card.upper()
+    wrong = only(converted("ADT^A01", f"PID|1||P7^^^H^MR~110105194912310021^^^GA^{type_}||王"), "Patient")
+    assert wrong["identifier"][1]["system"] != "urn:oid:2.16.156.10011.1.3"
