@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ehr.errors import TooCostly
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import Leaf
 from ehr.indexing.token import Term
@@ -10,6 +11,9 @@ from ehr.indexing.values import grams, normalise_string, prefixes
 
 CACHED_TEXTS = 1000
 """Strings whose terms a parameter remembers (about 2 kB each)."""
+LIMIT_TERMS = 200_000
+"""Index terms of one resource, and characters of one of its strings: some 15,000 names, or a name of 200 kB."""
+_TOO_MUCH = "The resource holds more names, addresses or titles than the server indexes."
 _PARTS = {
     "HumanName": ("family", "given", "prefix", "suffix", "text"),
     "Address": ("line", "city", "district", "state", "postalCode", "country", "text"),
@@ -41,6 +45,8 @@ def string_leaf(term: Term, type_name: str) -> Leaf | None:
     def terms_of(text: str) -> tuple[int, ...]:
         if len(cache) >= CACHED_TEXTS:
             cache.clear()
+        if len(text) > LIMIT_TERMS:
+            raise TooCostly(_TOO_MUCH)
         normalised = normalise_string(text)
         found = [present, term("exact", text)]
         found += [term("prefix", prefix) for prefix in prefixes(normalised)]
@@ -51,5 +57,7 @@ def string_leaf(term: Term, type_name: str) -> Leaf | None:
     def leaf(value: Any, sink: IndexEntries) -> None:
         for text in texts_of(value, type_name):
             sink.terms += cache.get(text) or terms_of(text)
+            if len(sink.terms) > LIMIT_TERMS:
+                raise TooCostly(_TOO_MUCH)
 
     return leaf
