@@ -94,13 +94,26 @@ def setter(path: str, kind: str) -> Setter:
             items.append(value)
             return True
         if last_name in target:
-            return bool(target[last_name] == value)
+            return target[last_name] == value or (kind == "CodeableConcept" and _join(target[last_name], value))
         target[last_name] = value
         return True
 
     if last_mode == "ext" and last_name not in extensions():
         raise RuleError(f"{path}: extension '{last_name}' is not listed in extensions.yaml")
     return put
+
+
+def _join(concept: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Put a second code into the concept in place: a code that stood as text alone would escape the labels."""
+    mine, theirs = concept.get("text"), other.get("text")
+    if mine and theirs and mine != theirs:
+        return False
+    codings = concept.setdefault("coding", [])
+    codings.extend(coding for coding in other.get("coding", ()) if coding not in codings)
+    concept.setdefault("extension", []).extend(other.get("extension", ()))
+    if theirs:
+        concept["text"] = theirs
+    return True
 
 
 def name_of(extension: str) -> str:

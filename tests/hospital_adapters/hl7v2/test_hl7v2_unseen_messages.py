@@ -5,6 +5,7 @@ import random
 import pytest
 
 from benchmarks.hl7v2_kept_values import Haystack, values_of
+from consent.labels import names_of, read_resource
 from ehr.validation import check
 from hospital_adapters.hl7v2.convert import Conversion, convert
 from hospital_adapters.hl7v2.parse import Message, parse
@@ -143,3 +144,10 @@ def test_an_identity_card_is_known_by_what_hospitals_call_it(converted: Convert,
     assert patient["identifier"][1]["value"] == card.upper()
     wrong = only(converted("ADT^A01", f"PID|1||P7^^^H^MR~110105194912310021^^^GA^{type_}||王"), "Patient")
     assert wrong["identifier"][1]["system"] != "urn:oid:2.16.156.10011.1.3"
+
+
+def test_a_second_code_stays_a_code_and_keeps_its_label(converted: Convert) -> None:
+    conversion = converted("ADT^A01", "PID|1||7^^^A^MR||Wang", "DG1|1||J18.9^Pneumonia^I10~B20^HIV disease^I10")
+    condition = only(conversion, "Condition")
+    assert [coding["code"] for coding in condition["code"]["coding"]] == ["J18.9", "B20"]
+    assert "HIV" in names_of(read_resource(condition).labels)
