@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.12 chooses the interpreter; PIP_INDEX_URL or pip.conf the package index.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help set-up run test test-all check bench reset lock
+.PHONY: help set-up run test test-all check bench performance reset lock
 
 BIN := .venv/bin
 PYTHON ?=
@@ -11,7 +11,7 @@ export PYTHON
 PYTEST_ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 set-up: ## install the locked packages into .venv (the other targets do it too)
 	@scripts/set_up.sh
@@ -33,6 +33,9 @@ check: set-up ## linters, formatting, types, import rules
 
 bench: set-up ## measure the platform beside the calibration (minutes)
 	@exec $(BIN)/python benchmarks/whole_platform.py
+
+performance: set-up ## write docs/performance.md from the raw results of make bench
+	@exec $(BIN)/python benchmarks/performance_page.py
 
 reset: set-up ## forget the data of this checkout, keys included
 	@exec $(BIN)/python -m kanglian.reset

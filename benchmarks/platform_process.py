@@ -34,6 +34,7 @@ class Platform:
         self.database_url = str(owner["database_url"])
         children = owner["children"]
         self._trees = ProcessTrees(int(owner["pid"]), int(children["postgres"]))
+        self._parts = {name: ProcessTrees(int(pid)) for name, pid in children.items()}
 
     @classmethod
     @asynccontextmanager
@@ -93,12 +94,20 @@ class Platform:
         """CPU seconds of all processes so far."""
         return self._trees.cpu_s()
 
+    def parts_cpu_s(self) -> dict[str, float]:
+        """CPU seconds so far of each kind of process: http, feeds, jobs, analytics, postgres."""
+        found: dict[str, float] = {}
+        for name, tree in self._parts.items():
+            kind = name.partition("-")[0]
+            found[kind] = found.get(kind, 0.0) + tree.cpu_s()
+        return found
+
     def memory_bytes(self) -> int:
         """Memory of all processes."""
         return self._trees.memory_bytes()
 
-    async def bytes_a_resource(self) -> tuple[float, int]:
-        """Bytes of tables and indexes, audit, inbox and logs apart, a current resource; and how many there are."""
+    async def bytes_a_resource(self) -> tuple[float, int, dict[str, float]]:
+        """Bytes of tables and indexes, audit, inbox and logs apart, a current resource; how many; of each relation."""
         connection = await asyncpg.connect(self.database_url)
         try:
             await connection.execute("vacuum full")
@@ -107,7 +116,11 @@ class Platform:
                 f"'public'::regnamespace and relname not in {_TABLES}"
             )
             count = await connection.fetchval("select count(*) from resource where not deleted")
-            return float(total) / count, int(count)
+            rows = await connection.fetch(
+                "select relname, pg_relation_size(oid) as bytes from pg_class where relkind in ('r', 'i') and "
+                "relnamespace = 'public'::regnamespace order by bytes desc limit 20"
+            )
+            return float(total) / count, int(count), {row["relname"]: round(row["bytes"] / count, 1) for row in rows}
         finally:
             await connection.close()
 

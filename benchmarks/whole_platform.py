@@ -1,10 +1,13 @@
 """The whole platform under load, everything on: CPU seconds of server and all PostgreSQL processes, beside a limit.
 
-    .venv/bin/python benchmarks/platform.py [--only reads,crud,...] [--synthea ../shared/data/synthea]
+    .venv/bin/python benchmarks/whole_platform.py [--only reads,crud,...] [--synthea ../shared/data/synthea]
 
 Starts a platform of its own (fresh data directory, free ports), loads the given Synthea bundles as `loader`, then
-measures; each figure is work per CPU second, its median of three runs, beside "must" of the design's budget, as it is
-and scaled by the calibration (raw ASGI without database, 13,700 answers a CPU second where the budgets were set).
+measures; each figure is work per CPU second, its median of three rounds, beside "must" of the design's budget, as it is
+and scaled by the calibration (raw ASGI without database, 13,700 answers a CPU second where the budgets were set). What
+else the machine does makes a CPU second worth less, by half and more; so the calibration is repeated before and after
+each work, and stands beside its figure. The raw results go to `benchmarks/results/`, from which `performance_page.py`
+makes docs/performance.md.
 """
 
 import argparse
@@ -14,24 +17,58 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from calibration import calibrate
+from calibration import AS_THE_PLATFORM, BUDGETS_WERE_SET_AT, calibrate, calibrations
 from load_client import Outcome, Request, run
 from platform_process import Platform
+from results import keep
 from work import crud_requests, mllp_messages, search_requests
 
 ROUNDS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Work per CPU second of each round, and CPU microseconds a piece by kind of process."""
+
+    rounds: list[float]
+    us_each: dict[str, float]
+
+    @property
+    def median(self) -> float:
+        """The round in the middle."""
+        return statistics.median(self.rounds)
+
+
 class Figures:
     """Collects rows and prints them as they come."""
 
-    def __init__(self, scale: float) -> None:
-        """`scale` is this machine's calibration over the one of the budgets."""
-        self.scale = scale
+    def __init__(self, answers: float) -> None:
+        """`answers` is what the calibration gave last: raw ASGI answers a CPU second."""
+        self.answers = answers
         self.rows: list[dict[str, object]] = []
+
+    @property
+    def scale(self) -> float:
+        """The machine's speed of the moment over that of the budgets, by raw ASGI."""
+        return self.answers / BUDGETS_WERE_SET_AT
+
+    async def calibrate_again(self, first_row: int) -> None:
+        """Note beside the rows from `first_row` on what the calibration gives around them."""
+        (now,) = await calibrate(rounds=1)
+        for row in self.rows[first_row:]:
+            row["answers_beside"] = round((self.answers + now) / 2)
+        print(f"    raw ASGI beside it: {self.answers:,.0f} before, {now:,.0f} after", flush=True)
+        self.answers = now
+
+    def measured(self, what: str, found: Measured, must: float, note: str) -> None:
+        """Add what was measured in rounds."""
+        self.add(what, found.median, must, "a CPU s", note)
+        self.rows[-1] |= {"rounds": [round(each, 1) for each in found.rounds], "us_each": found.us_each}
 
     def add(self, what: str, value: float, must: float | None, unit: str, note: str = "") -> None:
         """Print a figure beside its budget, and beside the budget scaled by the calibration."""
@@ -40,22 +77,28 @@ class Figures:
             share = f"{value / must:5.2f} of must {must:,.0f}"
             share += f", {value / (must * self.scale):.2f} of it scaled" if unit.endswith("CPU s") else ""
         print(f"{what:44} {value:12,.1f} {unit:12} {share:48} {note}", flush=True)
-        self.rows.append({"what": what, "value": round(value, 2), "unit": unit, "must": must, "note": note})
+        row = {"what": what, "value": round(value, 2), "unit": unit, "must": must, "note": note}
+        if must and unit.endswith("CPU s"):
+            row |= {"share": round(value / must, 3), "share_scaled": round(value / (must * self.scale), 3)}
+        self.rows.append(row)
 
 
 async def measured(
-    platform: Platform, work: Callable[[], "asyncio.Future[Outcome]"], amount: int
-) -> tuple[float, Outcome]:
-    """Work per CPU second, median of the rounds, and the last outcome."""
+    platform: Platform, rounds: Sequence[tuple[Callable[[], Awaitable[Outcome]], int]]
+) -> tuple[Measured, Outcome]:
+    """Do each round's work, of so many pieces; the last outcome beside the figures."""
     figures = []
     outcome = Outcome()
-    for _ in range(ROUNDS):
+    parts = platform.parts_cpu_s()
+    for work, amount in rounds:
         before = platform.cpu_s()
         outcome = await work()
         figures.append(amount / (platform.cpu_s() - before))
         if outcome.errors:
             raise SystemExit(f"{len(outcome.errors)} wrong answers, first: {outcome.errors[0]}")
-    return statistics.median(figures), outcome
+    pieces = sum(amount for _, amount in rounds)
+    spent = {kind: after - parts.get(kind, 0.0) for kind, after in platform.parts_cpu_s().items()}
+    return Measured(figures, {kind: round(1e6 * cpu_s / pieces, 1) for kind, cpu_s in spent.items()}), outcome
 
 
 def told(outcome: Outcome) -> str:
@@ -73,8 +116,10 @@ async def reads(platform: Platform, figures: Figures) -> None:
     chance = random.Random(1)  # noqa: S311 - a reproducible sample
     for clients, must in ((16, 2500), (64, 3500)):
         requests = [Request("GET", f"/fhir/Observation/{chance.choice(ids)}") for _ in range(6000)]
-        figure, outcome = await measured(platform, lambda r=requests, c=clients: run(platform.base, token, r, c), 6000)
-        figures.add(f"reads by id, audited, {clients} clients", figure, must, "a CPU s", told(outcome))
+        found, outcome = await measured(
+            platform, [(partial(run, platform.base, token, requests, clients), 6000)] * ROUNDS
+        )
+        figures.measured(f"reads by id, audited, {clients} clients", found, must, told(outcome))
 
 
 async def crud(platform: Platform, figures: Figures) -> None:
@@ -82,14 +127,9 @@ async def crud(platform: Platform, figures: Figures) -> None:
     token = platform.token("loader")
     for clients, must in ((8, 700), (32, 1000), (128, 1400)):
         amount = 300
-        total = 0
-
-        async def round_of(clients: int = clients, amount: int = amount) -> Outcome:
-            return await crud_requests(platform.base, token, amount, clients)
-
-        figure, outcome = await measured(platform, round_of, amount * 5)
-        total += len(outcome.seconds)
-        figures.add(f"create-read-update-delete mix, {clients} clients", figure, must, "a CPU s", told(outcome))
+        work = partial(crud_requests, platform.base, token, amount, clients)
+        found, outcome = await measured(platform, [(work, amount * 5)] * ROUNDS)
+        figures.measured(f"create-read-update-delete mix, {clients} clients", found, must, told(outcome))
 
 
 def _bundles(folder: Path) -> Iterator[tuple[str, bytes, int]]:
@@ -109,14 +149,15 @@ async def transactions(platform: Platform, figures: Figures, folder: Path) -> No
     first = [b for b in bundles if b[0].startswith("0-")]
     patients = [b for b in bundles if not b[0].startswith("0-")]
     outcome = await run(platform.base, token, [Request("POST", "/fhir", body) for _, body, _ in first], 1)
-    before = platform.cpu_s()
-    outcome = await run(
-        platform.base, token, [Request("POST", "/fhir", body, headers=brief) for _, body, _ in patients], 4
-    )
     if outcome.errors:
         raise SystemExit(f"a bundle was refused: {outcome.errors[0]}")
-    amount = sum(n for _, _, n in patients)
-    figures.add("transaction bundles, resources", amount / (platform.cpu_s() - before), 3500, "a CPU s", told(outcome))
+    rounds = []
+    for start in range(ROUNDS):
+        part = patients[start::ROUNDS]
+        requests = [Request("POST", "/fhir", body, headers=brief) for _, body, _ in part]
+        rounds.append((partial(run, platform.base, token, requests, 4), sum(n for _, _, n in part)))
+    found, outcome = await measured(platform, rounds)
+    figures.measured("transaction bundles, resources", found, 3500, told(outcome))
 
 
 async def searches(platform: Platform, figures: Figures) -> None:
@@ -125,8 +166,9 @@ async def searches(platform: Platform, figures: Figures) -> None:
     await platform.settle()
     requests = await search_requests(platform, token, 600)
     await run(platform.base, token, requests[:100], 8)
-    figure, outcome = await measured(platform, lambda: run(platform.base, token, requests, 16), len(requests))
-    figures.add("search mix, pages of 20, 16 clients", figure, 700, "a CPU s", told(outcome))
+    work = partial(run, platform.base, token, requests, 16)
+    found, outcome = await measured(platform, [(work, len(requests))] * ROUNDS)
+    figures.measured("search mix, pages of 20, 16 clients", found, 700, told(outcome))
     by_kind: dict[str, list[Request]] = {}
     for request in requests:
         by_kind.setdefault(dict(request.headers)["X-Kind"], []).append(request)
@@ -139,26 +181,33 @@ async def searches(platform: Platform, figures: Figures) -> None:
 
 async def size(platform: Platform, figures: Figures) -> None:
     """Bytes of all tables and indexes but the audit's, a resource, after vacuum."""
-    bytes_a_resource, resources = await platform.bytes_a_resource()
+    bytes_a_resource, resources, relations = await platform.bytes_a_resource()
     figures.add("bytes a resource, all indexes, audit apart", bytes_a_resource, 1300, "bytes", f"{resources} resources")
+    figures.rows[-1] |= {"relations": relations}
 
 
 async def hl7v2(platform: Platform, figures: Figures) -> None:
     """ORU and ADT messages: durable answers a second, then wire to committed record."""
-    for connections, amount in ((8, 4000),):
-        messages = mllp_messages(amount)
-        before, started = platform.cpu_s(), time.perf_counter()
-        waits = await platform.send_mllp(messages, connections)
-        acknowledged = time.perf_counter() - started
+    burst = 1000  # answers of a longer one leave as fast as messages are converted (hospital_adapters.mllp.pace)
+    started = time.perf_counter()
+    ordered = sorted(await platform.send_mllp(mllp_messages(burst, start=50_000), 8))
+    acknowledged = burst / (time.perf_counter() - started)
+    await platform.until_converted()
+
+    async def convert(messages: list[bytes]) -> Outcome:
+        await platform.send_mllp(messages, 8)
         await platform.until_converted()
-        spent = platform.cpu_s() - before
-        ordered = sorted(waits)
-        note = f"p50 {1000 * statistics.median(ordered):.1f} ms, p99 {1000 * ordered[int(len(ordered) * 0.99)]:.1f} ms"
-        figures.add("MLLP durable acknowledgements", amount / acknowledged, 1500, "a second", note)
-        figures.add("HL7 v2 messages, wire to committed record", amount / spent, 400, "a CPU s")
+        return Outcome()
+
+    amount = 2000
+    rounds = [(partial(convert, mllp_messages(amount, start=n * amount)), amount) for n in range(ROUNDS)]
+    found, _ = await measured(platform, rounds)
+    note = f"p50 {1000 * statistics.median(ordered):.1f} ms, p99 {1000 * ordered[int(len(ordered) * 0.99)]:.1f} ms"
+    figures.add("MLLP durable acknowledgements of a burst", acknowledged, 1500, "a second", note)
+    figures.measured("HL7 v2 messages, wire to committed record", found, 400, "8 connections")
     waits = await platform.send_mllp(mllp_messages(900, start=100_000), 8, rate_a_s=300)
     p99 = 1000 * sorted(waits)[int(len(waits) * 0.99)]
-    print(f"{'MLLP p99 at 300 messages a second':44} {p99:12,.1f} ms                   must 50 ms")
+    figures.add("MLLP p99 at 300 messages a second", p99, None, "ms", "must 50 ms")
 
 
 async def main() -> None:
@@ -170,21 +219,27 @@ async def main() -> None:
         help="default: %(default)s; the others need transactions",
     )
     parser.add_argument("--synthea", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "synthea")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--no-keep", action="store_true", help="print only, write no file of raw results")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
-    calibration = await calibrate()
-    figures = Figures(calibration / 13_700)
-    figures.add("calibration: raw ASGI, no database", calibration, None, "a CPU s")
+    found = await calibrations()
+    for name, answers in found.items():
+        print(f"calibration: {name:31} {statistics.median(answers):12,.1f} a CPU s", flush=True)
+    figures = Figures(statistics.median(found[AS_THE_PLATFORM.name]))
     async with Platform.started() as platform:
         if arguments.synthea.is_dir() and "transactions" in wanted:
             await transactions(platform, figures, arguments.synthea)
+            await figures.calibrate_again(0)
         for name, part in (("reads", reads), ("searches", searches), ("crud", crud), ("size", size), ("hl7v2", hl7v2)):
             if name in wanted:
+                first_row = len(figures.rows)
                 await part(platform, figures)
-        print(f"memory of all processes: {platform.memory_bytes() / 1e6:,.0f} MB")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(figures.rows, indent=1) + "\n")
+                await figures.calibrate_again(first_row)
+        memory_bytes = platform.memory_bytes()
+        print(f"memory of all processes: {memory_bytes / 1e6:,.0f} MB")
+    if not arguments.no_keep:
+        raw = {"calibrations": found, "rows": figures.rows, "memory_bytes": memory_bytes}
+        print(f"kept: {keep('whole_platform', raw)}")
 
 
 if __name__ == "__main__":

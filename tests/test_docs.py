@@ -84,3 +84,9 @@ def test_the_command_line_answers_at_once() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     slow = {"asyncpg", "duckdb", "fastapi", "httpx", "pandas", "pyarrow", "sqlalchemy", "uvicorn"}
     assert not slow & set(modules), "import these inside the command that needs them"
+
+
+def test_the_performance_page_is_what_the_raw_results_give() -> None:
+    command = [sys.executable, str(_ROOT / "benchmarks" / "performance_page.py"), "--check"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
