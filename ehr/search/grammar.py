@@ -66,6 +66,8 @@ def parse(
         raise BadSearch(f"No resource type {resource_type[:64]}")
     if len(pairs) > limits.CRITERIA:
         raise TooCostly(f"At most {limits.CRITERIA} parameters in one search")
+    if sum(name.startswith("_has:") or "." in name for name, _ in pairs) > limits.CHAINS:
+        raise TooCostly(f"At most {limits.CHAINS} chains and _has in one search")
 
     def read() -> SearchQuery:
         return _whole(_Reading(resource_type, now or datetime.now(UTC), base_url, zone), pairs, lenient=lenient)

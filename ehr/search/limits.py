@@ -6,6 +6,8 @@ LARGEST_PAGE = 1000
 """`_count` above this is answered with pages of this size, as R4 allows."""
 CRITERIA = 100
 """Parameters in one query."""
+CHAINS = 20
+"""Chains and `_has` in one query: each is a join that PostgreSQL plans."""
 OR_VALUES = 1000
 """Comma separated values of one parameter."""
 VALUE_LENGTH = 4096

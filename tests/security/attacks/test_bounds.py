@@ -107,6 +107,13 @@ def test_queries(twins: Twins, address: str) -> None:
         assert who == "loader" or not leaked(answer.text, set())
 
 
+@pytest.mark.parametrize("name", ["_has:Observation:patient:code", "general-practitioner:Practitioner.name"])
+def test_chains_are_counted(twins: Twins, name: str) -> None:
+    client = twins.full.client("dr.li")
+    assert client.get("/fhir/Patient?" + "&".join([f"{name}=x"] * 20)).status_code == 200
+    assert client.get("/fhir/Patient?" + "&".join([f"{name}=x"] * 21)).status_code == 400
+
+
 @pytest.mark.parametrize("kind", QUERIES["parameters"], ids=lambda kind: f"25-metacharacters in {kind} parameters")
 def test_metacharacters(twins: Twins, kind: str) -> None:
     client = twins.full.client("dr.li")
