@@ -248,7 +248,8 @@ class Oracle:
             case Delete(resource_type=resource_type, resource_id=identity):
                 row = self.rows[resource_type, identity]
                 last = row.current
-                row.versions.append(Version(last.resource, True, last.persons, last.own, last.level))  # noqa: FBT003
+                if not last.deleted:
+                    row.versions.append(Version(last.resource, True, last.persons, last.own, last.level))  # noqa: FBT003
             case Merge(survivor=survivor, retired=retired):
                 self._merges[survivor, retired] = self._clock
             case Unmerge(survivor=survivor, retired=retired):
