@@ -14,6 +14,7 @@ A csv feed adds the keys that `hospital_adapters.csv.layout` describes.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -41,7 +42,19 @@ class Feed:
 
 
 def read_feed(path: Path) -> Feed:
-    """Read one feed file; `Invalid` names the file and the key that is wrong."""
+    """Read one feed file; `Invalid` names the file and the key that is wrong.
+
+    A file that was not written since is not parsed again: the worker asks before each batch of messages.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise Invalid(f"{path}: not a readable YAML file: {error}") from error
+    return _written_feed(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@lru_cache(maxsize=256)
+def _written_feed(path: Path, _written: tuple[int, int, int]) -> Feed:
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

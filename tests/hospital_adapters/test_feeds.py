@@ -33,3 +33,16 @@ def test_two_feeds_do_not_share_a_port(tmp_path: Path, port: str) -> None:
 def test_ports_that_are_none(tmp_path: Path, kind: str, port: str) -> None:
     with pytest.raises(Invalid, match="'port' is a TCP port"):
         read_feeds(_described(tmp_path, ("one", kind, f"port: {port}")))
+
+
+def test_a_feed_file_is_parsed_once_for_each_time_that_it_is_written(tmp_path: Path) -> None:
+    folder = _described(tmp_path, ("one", "hl7v2", ""))
+    first = read_feeds(folder)["one"]
+    assert read_feeds(folder)["one"] is first
+    _described(tmp_path, ("one", "hl7v2", "code_maps: {PID-8: {x: male}}"))
+    assert read_feeds(folder)["one"].code_maps == {"PID-8": {"x": "male"}}
+    (tmp_path / "one.yaml").write_text("feed: [")
+    with pytest.raises(Invalid, match="not a readable YAML file"):
+        read_feeds(folder)
+    (tmp_path / "one.yaml").unlink()
+    assert read_feeds(folder) == {}
