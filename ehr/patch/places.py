@@ -1,6 +1,6 @@
 """Where in a JSON document the elements of a FHIRPath expression lie, so that they can be changed in place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from ehr.fhirpath import model
@@ -9,6 +9,8 @@ from ehr.fhirpath.environment import Environment
 from ehr.fhirpath.nodes import Node, element_node, root_node
 from ehr.fhirpath.syntax import Call, Expression, Index, Member, TypeTest, parse
 from ehr.patch.errors import PatchRefused
+
+_REGULAR_EXPRESSIONS = frozenset({"matches", "matchesFull", "replaceMatches"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Document:
             FhirPathError: the path cannot be read or evaluated.
             PatchRefused: it computes values instead of selecting elements.
         """
-        return self._places(parse(path), self._environment())
+        return self._places(_read(path), self._environment())
 
     def slot(self, path: str) -> Slot:
         """The one place that a path of the form `element.name` stands for.
@@ -71,7 +73,7 @@ class Document:
         Raises:
             PatchRefused: the path has another form, or its element is not there exactly once.
         """
-        tree = parse(path)
+        tree = _read(path)
         if not isinstance(tree, Member) or tree.source is None:
             raise PatchRefused(f"'{path}' names no element below another")
         holders = self._places(tree.source, self._environment())
@@ -109,6 +111,21 @@ class Document:
         if model.is_known(name) and model.is_subtype(root.node.type, name):
             return [root]
         return _children(root, name)
+
+
+def _read(path: str) -> Expression:
+    """Parse a path; PatchRefused for regular expressions, which one short text can keep busy for ever."""
+    tree = parse(path)
+    pending: list[object] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Call) and node.name in _REGULAR_EXPRESSIONS:
+            raise PatchRefused(f"{node.name}() is not offered in a path")
+        if isinstance(node, tuple):
+            pending.extend(node)
+        elif is_dataclass(node):
+            pending.extend(getattr(node, each.name) for each in fields(node))
+    return tree
 
 
 def child_of(place: Place, name: str) -> model.Child:
