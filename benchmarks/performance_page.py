@@ -186,8 +186,8 @@ def _machines(runs: list[dict[str, Any]], libraries: list[dict[str, Any]]) -> It
         yield _paragraph(
             f"Their median is {ratio:.2f}. They ran the same code there and here: by them the machine of the budgets"
             f" gives {expected:,.0f} answers with uvloop and httptools. {BUDGETS_WERE_SET_AT:,} is"
-            f" {BUDGETS_WERE_SET_AT / expected:.2f} of that, as an access log leaves of it; so that calibration was"
-            " made otherwise, and the shares scaled by the libraries are the ones to read."
+            f" {BUDGETS_WERE_SET_AT / expected:.2f} of that, no more than other settings of the same server leave: that"
+            " calibration was made otherwise, and the shares scaled by the libraries are the ones to read."
         )
 
 
