@@ -152,8 +152,11 @@ class Session:
 
 
 def _short(answers: Answers, side: int) -> str:
+    """The answer, its body around the place where it begins to differ."""
     status, headers, body = answers[side]
-    return f"{status} {dict(headers)} {body[:1500]}"
+    pairs = enumerate(zip(answers[0][2], answers[1][2], strict=False))
+    start = max(0, next((place for place, (one, other) in pairs if one != other), 0) - 300)
+    return f"{status} {dict(headers)} {'...' if start else ''}{body[start : start + 1_200]}"
 
 
 def _next(response: Response) -> str | None:

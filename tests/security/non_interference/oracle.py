@@ -67,6 +67,7 @@ SENSITIVE_PREFIXES = {"B20": "HIV", "A51": "STD", "F20": "PSY", "J05AE": "HIV"}
 CODE = {
     "DocumentReference": "type",
     "Composition": "type",
+    "FamilyMemberHistory": "condition.code",
     "MedicationRequest": "medicationCodeableConcept",
     "Specimen": "type",
 }
