@@ -188,7 +188,7 @@ async def size(platform: Platform, figures: Figures) -> None:
 
 async def hl7v2(platform: Platform, figures: Figures) -> None:
     """ORU and ADT messages: durable answers a second, then wire to committed record."""
-    burst = 1000  # answers of a longer one leave as fast as messages are converted (hospital_adapters.mllp.pace)
+    burst = 6000  # answers of a longer one leave as fast as messages are converted (hospital_adapters.mllp.pace)
     started = time.perf_counter()
     ordered = sorted(await platform.send_mllp(mllp_messages(burst, start=50_000), 8))
     acknowledged = burst / (time.perf_counter() - started)

@@ -1,7 +1,7 @@
 """Answers come no faster than messages become records, but for bursts.
 
 A message is in the record within 5 s of its acknowledgement (DESIGN 6), and the platform acknowledges several times as
-fast as it converts. A burst is answered at full speed. Once a message has waited for some seconds, answers leave one
+fast as it converts. A burst is answered at full speed. Once a message has waited for ten seconds, answers leave one
 by one: at the speed of conversion, or slower while more waits than is converted in two seconds, until nearly nothing
 waits. What is held back is durable already, and never held back for longer than a sender is patient.
 """
@@ -14,7 +14,7 @@ from hospital_adapters.mllp.frames import Frame
 from hospital_adapters.mllp.listener import Door
 
 _LOOK_S = 0.25
-_BURST_S = 4.0
+_BURST_S = 10.0
 """Nothing is held back before a message has waited for so long."""
 _BACKLOG_S = 2.0
 """How much waits while messages keep coming too fast, in seconds of conversion."""
