@@ -6,7 +6,7 @@ Here the secrets that attackers brought themselves count too: a log must not hol
 import pytest
 
 from tests.security.attacks.conftest import Twins
-from tests.security.attacks.twins import canaries, leaked, people
+from tests.security.attacks.twins import Ask, canaries, leaked, people
 
 pytestmark = pytest.mark.database
 PROVOCATIONS = (
@@ -59,3 +59,16 @@ def test_no_secret_in_logs_and_metrics(twins: Twins) -> None:
             answer = client.get(address)
             assert answer.status_code == 200, address
             assert not leaked(answer.text + str(answer.headers), set()), address
+
+
+def test_who_looked_tells_a_resident_nothing_of_others(twins: Twins) -> None:
+    """The log shown to A names no value that somebody searched for, and no row but those about A."""
+    for query in ("patient=first-hospital.b,county-hospital.a", "patient.identifier=110105194912310775,A-1"):
+        assert twins.full.client("dr.li").get(f"/fhir/Observation?{query}").status_code == 200
+    assert twins.full.client("loader").get("/fhir/Patient?family=Ahn,Canaryfeld").status_code == 200
+    answers = twins.full.answers("resident county-hospital.a", [Ask("GET", "AuditEvent?_count=100")])
+    assert answers[0].json()["entry"]
+    about_both = {f"first-hospital.canary-{name}" for name in ("both", "linked", "moved", "letter")}
+    about_both.add("canary-provenance")
+    shown = set().union(*(leaked(answer.text, about_both) for answer in answers))
+    assert not shown
