@@ -50,7 +50,7 @@ def listen(
         PortError: the port is taken, or not ours to take.
     """
     started = time.monotonic()
-    told = ""
+    told = False
     while True:
         try:
             return _open(host, port)
@@ -62,9 +62,9 @@ def listen(
                 held = holder(port)
                 if not held.ending:
                     raise PortError(_explain(host, port, setting, error)) from error
-                if held.words != told:
-                    told = held.words
-                    say(f"port {port} is held by {told}; waiting for it, up to {patience_s:.0f} s")
+                if not told:
+                    told = True
+                    say(f"port {port} is held by {held.words}; waiting for it, up to {patience_s:.0f} s")
             time.sleep(0.1 if waited_s < _MOMENT_S else 0.5)
 
 

@@ -28,10 +28,10 @@ def _held(state: str, for_s: float) -> tuple[subprocess.Popen[str], int]:
 
 
 def test_an_ending_platform_is_waited_for() -> None:
-    holder, port = _held("ending", 3)
+    holder, port = _held("ending", 5)
     said: list[str] = []
     with listen("127.0.0.1", port, "KANGLIAN_PORT", patience_s=30, say=said.append):
-        assert holder.communicate(timeout=5) == ("", None)
+        assert holder.communicate(timeout=20) == ("", None)
     (line,) = said
     assert line.startswith(f"port {port} is held by process {holder.pid} (")
     assert line.endswith("which is ending; waiting for it, up to 30 s")

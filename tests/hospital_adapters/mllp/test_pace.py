@@ -87,6 +87,7 @@ async def test_answers_wait_for_conversion_and_no_longer(inbox: Inbox) -> None:
         assert held_s > 0.5, "thirty intervals of 360 / (80 * 80 * 2) s or more"
         assert (await inbox.backlog_of(_FEED)).waiting == 390, "what is held back is durable"
         await inbox._pool.execute("update inbox set state = 'done'")
+        await asyncio.sleep(0.4)
         looked = time.monotonic()
         for start in range(2000, 9000, 30):
             if await seconds(*range(start, start + 30)) < held_s / 3:
