@@ -166,6 +166,8 @@ def test_children_that_were_stopped_with_their_supervisor_go_on(folder: Path) ->
     time.sleep(0.3)
     os.killpg(running.process.pid, signal.SIGSTOP)  # as Ctrl-Z does
     time.sleep(3.5)
+    running.process.send_signal(signal.SIGCONT)  # the supervisor looks before the children run
+    time.sleep(0.5)
     os.killpg(running.process.pid, signal.SIGCONT)
     time.sleep(1.5)
     assert running.pids() == before
