@@ -272,6 +272,10 @@ class Oracle:
         if row.versions and not row.current.deleted and before in "RV":
             level = max((level, before), key=LEVELS.find)
         version = Version(resource, False, self._persons(name, resource, writer), sensitivities(resource), level)  # noqa: FBT003
+        for past in row.versions:
+            # a version counts by its own labels and those of the row since
+            past.own |= version.own
+            past.level = max(past.level, version.level, key=LEVELS.find) if version.level in "RV" else past.level
         row.versions.append(version)
         row.got |= self._waiting.pop(name, set())
         if name[0] == "Binary":
