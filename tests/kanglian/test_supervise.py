@@ -163,9 +163,9 @@ def test_a_stopped_child_hears_that_the_end_has_come(folder: Path) -> None:
 def test_children_that_were_stopped_with_their_supervisor_go_on(folder: Path) -> None:
     running = _Running(folder, "hanging")
     before = running.pids()
-    time.sleep(0.3)
+    time.sleep(2.5)  # the start is over, and was seen
     os.killpg(running.process.pid, signal.SIGSTOP)  # as Ctrl-Z does
-    time.sleep(3.5)
+    time.sleep(4)
     running.process.send_signal(signal.SIGCONT)  # the supervisor looks before the children run
     time.sleep(0.5)
     os.killpg(running.process.pid, signal.SIGCONT)
