@@ -68,6 +68,7 @@ CODE = {
     "DocumentReference": "type",
     "Composition": "type",
     "FamilyMemberHistory": "condition.code",
+    "Flag": "none of its search parameters",
     "MedicationRequest": "medicationCodeableConcept",
     "Specimen": "type",
 }
