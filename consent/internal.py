@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from ehr.definitions import RESOURCE_TYPES
 from ehr.keys import organisation_key
-from ehr.row_filter import EVERYTHING, CustodianIn, RowRule, all_of
+from ehr.row_filter import EVERYTHING, AllOf, CustodianIn, RowRule
 from ehr.scopes import ReadScope, WriteScope
 
 READ_REASONS = frozenset({"matching", "indexing", "relabel", "jobs", "audit", "analytics", "people", "explain", "feed"})
@@ -61,5 +61,5 @@ def feed_write_scope(feed: str, custodian: str) -> WriteScope:
         opens_reach=True,
         opens_referral=True,
         consents="attested",
-        read=_reader("feed", all_of(CustodianIn(frozenset({organisation_key(custodian)})))),
+        read=_reader("feed", AllOf((EVERYTHING, CustodianIn(frozenset({organisation_key(custodian)}))))),
     )

@@ -47,6 +47,11 @@ def until(what: Callable[[], _T], within_s: float, *, every_s: float = 0.05) -> 
     return answer
 
 
+def _listen_to_hang_ups() -> None:
+    """As in a terminal, also where the tests themselves run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @dataclass
 class Running:
     """A data directory, its ports, and the process that serves them."""
@@ -90,6 +95,7 @@ class Running:
                 stderr=log,
                 text=True,
                 start_new_session=True,
+                preexec_fn=_listen_to_hang_ups,  # noqa: PLW1509 - it resets a signal and touches nothing else
             )
         return self.process
 
