@@ -75,6 +75,10 @@ def pytest_configure() -> None:
     statement_listeners.append(_STATEMENTS.add)
 
 
+_LAST = ("test_kill9.py", "test_statements.py")
+"""Many messages come of the one, which others would replay; the other examines what all have run."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The examination of the statements that the suite ran comes after all that run some."""
-    items.sort(key=lambda item: item.path.name == "test_statements.py")
+    """Put those of `_LAST` behind all others, in their order."""
+    items.sort(key=lambda item: _LAST.index(item.path.name) if item.path.name in _LAST else -1)

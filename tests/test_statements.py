@@ -4,6 +4,8 @@ Runs last. Statements of other processes (tests/flow) are not among them; they a
 """
 
 import re
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 
@@ -62,9 +64,12 @@ def test_each_clinical_alias_carries_a_scope(statements_run: set[str]) -> None:
         pytest.skip("the run has not touched the record: run the suite whole")
     clinical |= {each for each in predicates if "resource" in each}
     allowed = [re.compile(pattern) for pattern in _EXCEPTIONS]
-    unscoped = {
-        text[:300]: aliases
-        for text in clinical
-        if (aliases := unscoped_aliases(text)) and not any(pattern.match(text) for pattern in allowed)
-    }
+    texts = sorted(clinical, key=len, reverse=True)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as parsers:
+        found = zip(texts, parsers.map(unscoped_aliases, texts, chunksize=8), strict=True)
+        unscoped = {
+            text[:300]: aliases
+            for text, aliases in found
+            if aliases and not any(pattern.match(text) for pattern in allowed)
+        }
     assert not unscoped
