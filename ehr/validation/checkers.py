@@ -42,9 +42,15 @@ def _fill(checker: TypeChecker) -> None:
     checker.required = tuple((child.name, names[child.name]) for child in children if child.min)
     checker.choices = tuple((child.name, frozenset(names[child.name])) for child in children if child.is_choice)
     checker.choice_names = frozenset(wire for _, names_of in checker.choices for wire in names_of)
+    values = {child.name: frozenset(child.names or (child.name,)) for child in children}
+    needed = [values[child.name] for child in children if child.min]
+    checker.present = frozenset(name for names_of in needed if len(names_of) == 1 for name in names_of)
+    checker.present_choices = tuple(names_of for names_of in needed if len(names_of) > 1)
+    checker.choice_values = tuple(values[child.name] for child in children if child.is_choice)
     checker.invariants = rules_of(own.constraints, checker.path, names)
     if checker.is_resource:
         checker.texts["resourceType"] = (type_name.__eq__, "resourceType", f"the text {type_name}", "structure")
+        checker.tests["resourceType"] = frozenset((type_name,)).__contains__
     for child in children:
         if child.content_reference:
             members.add_complex(checker, child, child.name, checker_of(child.content_reference), ElementType("Element"))

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ehr.definitions import Constraint, Element, ElementType, codes_of, is_resource_type, structure
-from ehr.validation import narrative
+from ehr.validation import acceptance, narrative
 from ehr.validation.attachments import check_attachment
 from ehr.validation.bundles import check_entries
 from ehr.validation.currencies import CURRENCIES
 from ehr.validation.invariants import Rule, rules_of
-from ehr.validation.known_concepts import remembering_concepts
 from ehr.validation.primitives import (
     ABSOLUTE_URI,
     LANGUAGE_TAG,
@@ -43,12 +42,19 @@ def add_primitive(checker: TypeChecker, element: Element, name: str, kind: Eleme
     invariants = rules_of(element.constraints, kind.code, {})
     if element.path == "Narrative.div":
         checker.rules[name] = _narrative_rule(element.name)
+        checker.acceptances[name] = acceptance.narrative
     elif element.repeats:
         checker.rules[name] = _primitive_array_rule(element, name, primitive, code, invariants)
+        if not invariants:
+            checker.acceptances[name] = acceptance.primitive_array(element, primitive)
     elif primitive.kind == "string" and not invariants:
         checker.texts[name] = (primitive.test, element.name, primitive.wants, code)
+        if element.name != "id" or checker.is_resource:
+            checker.tests[name] = acceptance.test_of(primitive)
     else:
         checker.rules[name] = _primitive_rule(element.name, primitive, code, invariants)
+        if not invariants:
+            checker.tests[name] = acceptance.test_of(primitive)
     if not _is_attribute(element):
         build = _sibling_array_rule if element.repeats else _sibling_rule
         checker.rules["_" + name] = build(element.name, name, base)
@@ -196,7 +202,7 @@ def _sibling_array_rule(element_name: str, name: str, base: TypeChecker) -> Memb
 
 def add_complex(checker: TypeChecker, element: Element, name: str, inner: TypeChecker, kind: ElementType) -> None:
     """Add the rule of a member that is an object, or an array of them, checked by `inner`."""
-    item_check = _item_check(element, inner, kind)
+    item_check, accepts_item = _item_check(element, inner, kind)
     element_name = element.name
 
     def one(value: Any, _node: Mapping[str, Any], place: Place, scope: Scope) -> None:
@@ -217,50 +223,53 @@ def add_complex(checker: TypeChecker, element: Element, name: str, inner: TypeCh
                 scope.report.add(here, "structure", problem)
 
     checker.rules[name] = array if element.repeats else one
+    checker.acceptances[name] = acceptance.objects(element, accepts_item)
 
 
 ItemCheck = Callable[[Mapping[str, Any], Place, Scope], None]
 
 
-def _item_check(element: Element, inner: TypeChecker, kind: ElementType) -> ItemCheck:
-    """What is checked of one object: its type, and what the element itself adds to that."""
+def _item_check(element: Element, inner: TypeChecker, kind: ElementType) -> tuple[ItemCheck, acceptance.Acceptance]:
+    """What is checked of one object: its type, and what the element itself adds to that; and what surely passes it."""
     own = _own_constraints(element, kind)
     for profile in kind.profiles:
         known = {c.key for c in structure(kind.code).root.constraints}
         own += tuple(c for c in structure(profile).root.constraints if c.key not in known)
-    invariants = rules_of(own, element.content_reference or kind.code, {})
-    needs_code = kind.code == "CodeableConcept" and element.binding and element.binding.strength == "required"
-    codes = codes_of(element.binding.value_set) if needs_code and element.binding else None
-    targets = kind.targets if kind.code == "Reference" else None
+    added: list[ItemCheck] = []
+    tests: list[acceptance.Acceptance] = []
     if kind.code == "Extension" and element.path != "Extension.extension":
-        return _outer_extension_check(inner)
-    if kind.code in _ADDED_CHECKS and not invariants:
-        return _with_added_check(inner, _ADDED_CHECKS[kind.code])
-    if not invariants and not needs_code and targets is None:
-        return remembering_concepts(inner.check) if kind.code == "CodeableConcept" else inner.check
+        added.append(_check_outer_extension)
+        tests.append(acceptance.outer_extension)
+    if kind.code in _ADDED_CHECKS:
+        added.append(_ADDED_CHECKS[kind.code])
+        tests.append(acceptance.ADDED[kind.code])
+    if kind.code == "Reference":
+        added.append(lambda node, place, scope: check_reference(node, kind.targets, place, scope))
+        tests.append(acceptance.reference(kind))
+    if kind.code == "CodeableConcept" and element.binding and element.binding.strength == "required":
+        codes = codes_of(element.binding.value_set)
+        added.append(lambda node, place, scope: _check_concept(node, codes, element, place, scope))
+        tests.append(acceptance.concept(codes))
+    if invariants := rules_of(own, element.content_reference or kind.code, {}):
+        added.append(lambda node, place, scope: _check_invariants(node, invariants, place, scope))
+        tests.append(acceptance.invariants(invariants))
+    accepts = acceptance.with_tests(inner.accepts, tuple(tests))
+    if not added:
+        return inner.check, accepts
 
     def check(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
         inner.check(node, place, scope)
-        if targets is not None:
-            check_reference(node, targets, place, scope)
-        if needs_code:
-            _check_concept(node, codes, element, place, scope)
-        if invariants:
-            _check_invariants(node, invariants, place, scope)
+        for each in added:
+            each(node, place, scope)
 
-    return check
+    return check, accepts
 
 
-def _outer_extension_check(inner: TypeChecker) -> ItemCheck:
+def _check_outer_extension(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
     """Extensions on elements other than extensions have absolute URLs (https://hl7.org/fhir/R4/extensibility.html)."""
-
-    def check(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
-        inner.check(node, place, scope)
-        url = node.get("url")
-        if url.__class__ is str and url[:4] != "http" and not ABSOLUTE_URI.test(url):
-            report_value(url, (place, "url"), ABSOLUTE_URI.wants, "value", is_json_type=True, scope=scope)
-
-    return check
+    url = node.get("url")
+    if url.__class__ is str and url[:4] != "http" and not ABSOLUTE_URI.test(url):
+        report_value(url, (place, "url"), ABSOLUTE_URI.wants, "value", is_json_type=True, scope=scope)
 
 
 def _check_identifier(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
@@ -271,14 +280,6 @@ def _check_identifier(node: Mapping[str, Any], place: Place, scope: Scope) -> No
 
 
 _ADDED_CHECKS: dict[str, ItemCheck] = {"Identifier": _check_identifier, "Attachment": check_attachment}
-
-
-def _with_added_check(inner: TypeChecker, added: ItemCheck) -> ItemCheck:
-    def check(node: Mapping[str, Any], place: Place, scope: Scope) -> None:
-        inner.check(node, place, scope)
-        added(node, place, scope)
-
-    return check
 
 
 _BACKBONE = frozenset(("BackboneElement", "Element"))
@@ -340,7 +341,14 @@ def add_resource(checker: TypeChecker, element: Element, name: str, checker_of: 
         if inner_checker is not None:
             check_resource(inner_checker, value, here, scope)
 
+    def accepts_typed(item: Any, around: acceptance.Around) -> bool:
+        resource_type = item.get("resourceType") if type(item) is dict else None
+        known = type(resource_type) is str and is_resource_type(resource_type) and resource_type != "Bundle"
+        return known and checker_of(str(resource_type)).accepts(item, around)
+
     checker.rules[name] = contained if element.repeats else standing_alone
+    if element.repeats:
+        checker.acceptances[name] = acceptance.contained(accepts_typed)
 
 
 def _checker_for(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ehr.validation.acceptance import Acceptance, Around
 from ehr.validation.invariants import Rule
 from ehr.validation.primitives import Test, json_type_name
 from ehr.validation.report import Place, Scope
@@ -17,7 +18,10 @@ MemberRule = Callable[[Any, Mapping[str, Any], Place, Scope], None]
 class TypeChecker:
     """Checks objects of one type or backbone element; filled by `checkers.checker_of`."""
 
-    __slots__ = ("choice_names", "choices", "invariants", "is_resource", "path", "required", "rules", "texts")
+    __slots__ = (
+        *("choice_names", "choices", "invariants", "is_resource", "path", "required", "rules", "texts"),
+        *("acceptances", "choice_values", "present", "present_choices", "tests"),
+    )
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -30,6 +34,42 @@ class TypeChecker:
         self.choices: tuple[tuple[str, frozenset[str]], ...] = ()
         self.choice_names: frozenset[str] = frozenset()
         self.invariants: tuple[Rule, ...] = ()
+        self.tests: dict[str, Test] = {}
+        """What `accepts` asks of members that hold one primitive; the rest of the members are in `acceptances`."""
+        self.acceptances: dict[str, Acceptance] = {}
+        self.present: frozenset[str] = frozenset()
+        """The members that must be there, and `present_choices` those of which one must."""
+        self.present_choices: tuple[frozenset[str], ...] = ()
+        self.choice_values: tuple[frozenset[str], ...] = ()
+        """The members of each choice; only one of them may be there."""
+
+    def accepts(self, node: Mapping[str, Any], around: Around) -> bool:  # noqa: C901, PLR0911 - one flat walk, for speed
+        """Whether `node` surely has no problem; may raise TypeError in doubt."""
+        tests, acceptances = self.tests, self.acceptances
+        for key, value in node.items():
+            test = tests.get(key)
+            if test is not None:
+                if not test(value):
+                    return False
+                continue
+            acceptance = acceptances.get(key)
+            if acceptance is None or not acceptance(value, around):
+                return False
+        members = node.keys()
+        if not members >= self.present or not node:
+            return False
+        for choice in self.present_choices:
+            if choice.isdisjoint(members):
+                return False
+        for choice in self.choice_values:
+            if len(choice & members) > 1:
+                return False
+        for invariant in self.invariants:
+            if invariant.guard and invariant.guard.isdisjoint(members):
+                continue
+            if not invariant.holds(node, around.resource, around.root):
+                return False
+        return True
 
     def check(self, node: Mapping[str, Any], place: Place, scope: Scope) -> None:
         """Report every problem of `node`, which stands at `place`."""
