@@ -21,7 +21,20 @@ _OTHER_VALUES: tuple[Any, ...] = (
     {"url": "x", "valueString": "y"},
     [{"url": "http://a", "valueString": "y"}],
 )
-_OTHER_NAMES = ("id", "text", "extension", "contained", "meta", "value", "code", "status", "reference", "_status", "x")
+_OTHER_NAMES = (
+    *("id", "text", "extension", "contained", "meta", "value", "code", "status", "reference", "_status", "x"),
+    *(
+        "valueString",
+        "effectiveDateTime",
+        "effectivePeriod",
+        "dataAbsentReason",
+        "data",
+        "size",
+        "contentType",
+        "system",
+    ),
+    *("multipleBirthInteger", "start", "end", "type", "identifier"),
+)
 
 
 def _observation(**members: Any) -> dict[str, Any]:
