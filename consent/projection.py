@@ -32,6 +32,8 @@ class Work:
     change: Change
     reading: Reading
     naming: Naming
+    edges: Sequence[spreading.Edge]
+    """The references along which its labels spread."""
     holders: dict[int, str]
     """Row keys of the persons in order, with Patient ids ("" where only the key is known)."""
 
@@ -54,7 +56,7 @@ class AccessProjection:
             raise Unavailable("The record is not open for writes: consent is not connected to it.")
         works = [self._read(change) for change in changes if change.resource is not None]
         in_force = filing.read_written(changes, self._zone)
-        wanted = spreading.stored_targets(works, self._base_url) | _inherited_keys(works)
+        wanted = spreading.stored_targets(works) | _inherited_keys(works)
         wanted -= {work.change.key for work in works}
         stored, waiting = await rows_by_key(
             connection, sorted(wanted), [work.change.key for work in works if work.change.operation == "create"]
@@ -67,7 +69,7 @@ class AccessProjection:
         for work in works:
             _stamp(work, states, waiting.get(work.change.key, 0) | said.get(work.change.key, 0))
         await self._remember_attachments(connection, works)
-        await spreading.spread(connection, works, stored, states, hasher=self.hasher, base_url=self._base_url)
+        await spreading.spread(connection, works, stored, states, hasher=self.hasher)
         await self._adopt_binaries(connection, works)
         current = [change for change in changes if not change.superseded]
         await reaching.apply(connection, current, states, policy=self._policy, zone=self._zone, hasher=self.hasher)
@@ -87,7 +89,8 @@ class AccessProjection:
         holders = {row_key("Patient", patient): patient for patient in naming.patients}
         if not change.access.custodian:
             change.access.custodian = organisation_key(change.scope.custodian)
-        return Work(change, reading, naming, holders)
+        edges = spreading.edges_of(change, self._base_url)
+        return Work(change, reading, naming, edges, holders)
 
     async def _remember_attachments(self, connection: asyncpg.Connection, works: Sequence[Work]) -> None:
         rows: dict[tuple[int, int], tuple[int, int, int]] = {}

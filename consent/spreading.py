@@ -19,6 +19,7 @@ from consent.persons import split_reference
 from ehr.access.attachments import attached_to
 from ehr.access.holders import Custody, HolderState, RowState, custody_of
 from ehr.access.labels import keep_for_later, labels_by_terms, raise_labels, rows_with_terms
+from ehr.changes import Change
 from ehr.keys import TermHasher, row_key
 from ehr.store.jobs import enqueue
 
@@ -34,29 +35,32 @@ ATTACHING = frozenset({"DocumentReference", "Media", "DiagnosticReport", "Commun
 
 
 @dataclass(frozen=True, slots=True)
-class _Edge:
+class Edge:
     """A reference along which labels spread."""
 
-    work: "Work"
+    change: Change
     kind: Spread
     key: int
     is_own_name: bool
     """The id is one that only this custodian may give, so that a row that is still to come will be its own."""
 
 
-def _edges(work: "Work", base_url: str) -> Iterator[_Edge]:
-    scope = work.change.scope
-    for spread in spreads_of(work.change.resource_type):
-        for reference in targets_of(work.change.resource or {}, spread.element):
+def edges_of(change: Change, base_url: str) -> list[Edge]:
+    """The references of a change along which labels spread."""
+    found: list[Edge] = []
+    scope = change.scope
+    for spread in spreads_of(change.resource_type):
+        for reference in targets_of(change.resource or {}, spread.element):
             split = split_reference(reference, base_url)
             if split is not None:
                 own = scope.may_change_any_custodian or split[1].startswith(f"{scope.custodian}.")
-                yield _Edge(work, spread, row_key(*split), own)
+                found.append(Edge(change, spread, row_key(*split), own))
+    return found
 
 
-def stored_targets(works: Sequence["Work"], base_url: str) -> set[int]:
+def stored_targets(works: Sequence["Work"]) -> set[int]:
     """Keys of the rows to which labels may spread, or from which they may come."""
-    return {edge.key for work in works for edge in _edges(work, base_url)}
+    return {edge.key for work in works for edge in work.edges}
 
 
 def attached_binaries(urls: Iterable[str], base_url: str) -> Iterator[int]:
@@ -74,11 +78,10 @@ async def spread(
     states: Mapping[int, HolderState],
     *,
     hasher: TermHasher,
-    base_url: str,
 ) -> None:
     """Bring the labels of the changes, and of the stored rows they touch, into agreement."""
     fresh = {work.change.key: work for work in works}
-    edges = [edge for work in works for edge in _edges(work, base_url)]
+    edges = [edge for work in works for edge in work.edges]
     labelled = [edge.key for edge in edges if edge.key in stored and stored[edge.key].labels & SPREADING]
     custody = await custody_of(connection, labelled) | {
         work.change.key: Custody(
@@ -126,7 +129,7 @@ async def said_by_others(connection: asyncpg.Connection, works: Sequence["Work"]
 
 
 def _agree(
-    edges: Sequence[_Edge],
+    edges: Sequence[Edge],
     fresh: Mapping[int, "Work"],
     stored: Mapping[int, RowState],
     custody: Mapping[int, Custody],
@@ -137,9 +140,9 @@ def _agree(
     while moved:
         moved = False
         for edge in edges:
-            access, key = edge.work.change.access, edge.key
+            access, key = edge.change.access, edge.key
             target = fresh.get(key)
-            if edge.kind.up and key in custody and custody[edge.work.change.key].shares_with(custody[key]):
+            if edge.kind.up and key in custody and custody[edge.change.key].shares_with(custody[key]):
                 labels = target.change.access.labels if target else stored[key].labels
                 wanted = access.labels | labels & SPREADING
                 moved, access.labels = moved or wanted != access.labels, wanted
@@ -152,9 +155,9 @@ def _agree(
     return outside
 
 
-def _is_own(edge: _Edge, row: RowState | None) -> bool:
+def _is_own(edge: Edge, row: RowState | None) -> bool:
     """Whether the custodian of the referring row keeps the other one, or will when it comes."""
-    return edge.is_own_name if row is None else row.custodian == edge.work.change.access.custodian
+    return edge.is_own_name if row is None else row.custodian == edge.change.access.custodian
 
 
 async def raise_referrers(

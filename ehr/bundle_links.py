@@ -44,7 +44,7 @@ def base_of(full_url: str) -> str | None:
 
 def plain(resource: bytes) -> bytes:
     """The minified resource in the spelling that the rewriter reads: slashes and letters without escapes."""
-    if b"\\/" in resource or b"\\u00" in resource:
+    if b"\\" in resource and (b"\\/" in resource or b"\\u00" in resource):
         return json_text.encode(json_text.parse(resource))
     return resource
 

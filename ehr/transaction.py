@@ -5,7 +5,6 @@ transaction, all or nothing, then GET. https://hl7.org/fhir/R4/http.html#transac
 """
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from ehr.bundle_entries import METHODS, BundleEntry, Reading, invalid, read_entr
 from ehr.bundle_links import LinkRewriter, base_of, conditional_references
 from ehr.errors import Conflict, Invalid, Issue, KanglianError, Malformed, MultipleMatches, StaleScope, Unavailable
 from ehr.indexing import Extractor
+from ehr.keys import new_resource_id
 from ehr.scopes import WriteScope
 from ehr.search import SearchQuery
 from ehr.store.operations import Method, OrderKey, PatientMerge, Settlement, WriteOperation, WriteOutcome, named
@@ -262,7 +262,7 @@ class _Run:
         return WriteOperation(
             _METHODS[each.method],
             each.resource_type,
-            each.resource_id or (str(uuid.uuid4()) if each.method == "POST" else None),
+            each.resource_id or (new_resource_id() if each.method == "POST" else None),
             body=each.resource,
             if_match=each.if_match,
             condition=each.condition,
@@ -313,7 +313,7 @@ def _expect(each: BundleEntry, operation: WriteOperation, found: list[str]) -> N
     operation.resource_id = found[0] if found else given
     if not found and given is None and each.resource is not None:
         # the server makes the id; it is known now, so that links can name it
-        operation.resource_id = str(uuid.uuid4())
+        operation.resource_id = new_resource_id()
 
 
 def _addresses(writes: list[BundleEntry], operations: list[WriteOperation]) -> dict[str, str]:

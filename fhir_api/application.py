@@ -20,6 +20,7 @@ from ehr.errors import Issue, KanglianError, Unavailable
 from fhir_api.access_token import TokenVerifier
 from fhir_api.analytics_questions import analytics_router
 from fhir_api.capabilities import capability_statement, smart_configuration
+from fhir_api.cross_origin import CrossOrigin
 from fhir_api.exchange import AsgiScope, Exchange, Receive, Send
 from fhir_api.fhir_application import FhirApplication, refusal
 from fhir_api.fhir_request import Answer
@@ -39,6 +40,7 @@ _DESCRIPTION = (
 )
 _LOG = logging.getLogger(__name__)
 _PUBLIC = frozenset({"/fhir/metadata", "/fhir/.well-known/smart-configuration"})
+_PUBLIC_METHODS = "GET, HEAD, OPTIONS"
 
 
 class Application:
@@ -53,6 +55,7 @@ class Application:
         self.verifier = _verifier(services, self.revocations)
         self.fhir = FhirApplication(services, self.verifier, self.revocations, self.metrics)
         self.api = self._cold_routes()
+        self._answer = CrossOrigin(self._routed, services.cors_origins) if services.cors_origins else self._routed
         self._public = {
             "/fhir/metadata": msgspec.json.encode(capability_statement(services)),
             "/fhir/.well-known/smart-configuration": msgspec.json.encode(smart_configuration(services)),
@@ -60,6 +63,9 @@ class Application:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the lifespan."""
+        await self._answer(scope, receive, send)
+
+    async def _routed(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             path: str = scope["path"]
             if path.startswith("/fhir/") or path == "/fhir":
@@ -76,8 +82,11 @@ class Application:
 
     async def _public_document(self, exchange: Exchange, path: str) -> None:
         try:
+            if exchange.method == "OPTIONS":
+                await exchange.answer(204, b"", [(b"allow", _PUBLIC_METHODS.encode())])
+                return
             if exchange.method not in {"GET", "HEAD"}:
-                raise MethodNotOffered("GET, HEAD")
+                raise MethodNotOffered(_PUBLIC_METHODS)
             shown = presentation(exchange.pairs(), exchange.header(b"accept"))
             body = self._public[path]
             kind = b"application/fhir+json; charset=utf-8" if path == "/fhir/metadata" else b"application/json"

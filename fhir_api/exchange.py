@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from ehr.errors import Malformed, TooCostly
-from fhir_api.operation_outcome import TooLarge, TooSlow, UnsupportedMediaType
+from fhir_api.content_coding import SMALLEST_BYTES, chosen, codings_of, opened, packed
+from fhir_api.operation_outcome import TooLarge, TooSlow
 
 AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -79,12 +80,18 @@ class Exchange:
         return parse_pairs(self.query_string) if self.query_string else []
 
     async def body(self) -> bytes:
-        """The whole body, at most 64 MiB, each piece within 30 s, after a minute at 16 KiB/s; TooLarge, TooSlow."""
+        """The whole body, at most 64 MiB packed and opened, each piece within 30 s, after a minute at 16 KiB/s.
+
+        Raises:
+            TooLarge: it is larger.
+            TooSlow: it does not come in time.
+            UnsupportedCoding: it is packed in a way that is not taken.
+            Malformed: it does not open, or the connection closed.
+        """
         announced = self.headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced[:12]) > LIMIT_BYTES:
             raise TooLarge(f"The body is over {LIMIT_BYTES} bytes.")
-        if self.headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-            raise UnsupportedMediaType("Bodies are taken without content-encoding only.")
+        codings = codings_of(self.headers.get(b"content-encoding"))
         pieces: list[bytes] = []
         size = 0
         more = True
@@ -105,12 +112,19 @@ class Exchange:
                 raise TooLarge(f"The body is over {LIMIT_BYTES} bytes.")
             pieces.append(piece)
             more = message.get("more_body", False)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return await opened(pieces[0] if len(pieces) == 1 else b"".join(pieces), codings, LIMIT_BYTES)
 
     async def answer(self, status: int, body: bytes = b"", headers: list[Header] | None = None) -> None:
         """Send the one answer; the trace id goes with it."""
         self.status = status
         lines = headers if headers is not None else []
+        if len(body) >= SMALLEST_BYTES:
+            lines.append((b"vary", b"accept-encoding"))
+            accepted = self.headers.get(b"accept-encoding")
+            coding = chosen(accepted) if accepted is not None else None
+            if coding is not None:
+                body = await packed(body, coding)
+                lines.append((b"content-encoding", coding.encode()))
         if status not in _BODILESS:
             lines.append((b"content-length", b"%d" % len(body)))
         lines.append((b"x-request-id", self.trace.encode()))
@@ -175,6 +189,7 @@ def seconds_of_http_date(text: str) -> int | None:
     return int(moment.timestamp())
 
 
+@lru_cache(maxsize=256)
 def instant_text(microseconds: int) -> str:
     """Microseconds since 1970 as a FHIR instant in UTC with milliseconds."""
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + (

@@ -53,6 +53,11 @@ class FhirApplication:
         exchange = Exchange(scope, receive, send, f"{self._trace_prefix}-{next(self._traces):x}")
         name = "unrouted"
         try:
+            if exchange.method == "OPTIONS":
+                name, answer = "options", Answer(204, b"", [(b"allow", allowed_methods(_segments(exchange)).encode())])
+                await exchange.answer(answer.status, answer.body, answer.headers)
+                self._metrics.count(name, answer.status, time.perf_counter() - started)
+                return
             session = await self._session(exchange)
             name, answer = await self._answered(exchange, session)
         except Unauthenticated:

@@ -57,6 +57,15 @@ class UnsupportedMediaType(KanglianError):
     code = "not-supported"
 
 
+class UnsupportedCoding(UnsupportedMediaType):
+    """The body came in a content coding that is not taken; `offered` are those that are."""
+
+    def __init__(self, offered: str) -> None:
+        """Take the codings as the header Accept-Encoding lists them (RFC 9110 section 15.5.16)."""
+        super().__init__(f"Bodies are taken in one of these codings or in none: {offered}.")
+        self.offered = offered
+
+
 class TooSlow(KanglianError):
     """The body did not arrive within its time."""
 

@@ -4,7 +4,7 @@ https://hl7.org/fhir/R4/http.html#summary
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -66,17 +66,34 @@ def route(method: str, segments: Sequence[str | None]) -> Route:
         MethodNotOffered: it does, by other methods.
     """
     shape, resource_type, resource_id, version = _shape(segments)
-    methods = _BY_SHAPE.get(f"{shape}:{resource_type}" if resource_type in _BY_TYPE else shape)
+    methods = _methods(shape, resource_type)
     if methods is None:
         raise NotFound
     found = methods.get(method)
     if found is None and resource_type in NOT_STORED:
         raise NotFound
     if found is None:
-        raise MethodNotOffered(", ".join(sorted(methods)))
+        raise MethodNotOffered(_listed(methods))
     if shape == "base":
         return found
     return Route(found.handler, found.name, found.action, resource_type, resource_id, version)
+
+
+def allowed_methods(segments: Sequence[str | None]) -> str:
+    """What an address answers, as the header Allow lists it; NotFound where it names nothing here."""
+    shape, resource_type, _, _ = _shape(segments)
+    methods = _methods(shape, resource_type)
+    if methods is None:
+        raise NotFound
+    return _listed(methods)
+
+
+def _methods(shape: str, resource_type: str) -> _Methods | None:
+    return _BY_SHAPE.get(f"{shape}:{resource_type}" if resource_type in _BY_TYPE else shape)
+
+
+def _listed(methods: Iterable[str]) -> str:
+    return ", ".join(sorted({*methods, "OPTIONS"}))
 
 
 def _shape(segments: Sequence[str | None]) -> tuple[str, str, str, str]:
@@ -113,8 +130,8 @@ def allowed_besides(method: str, resource_type: str, resource_id: str) -> str:
     It depends on the form of the address alone, never on what lies there.
     """
     shape = "instance" if resource_id else "type" if resource_type else "base"
-    methods = _BY_SHAPE.get(f"{shape}:{resource_type}" if resource_type in _BY_TYPE else shape, {})
-    return "" if resource_type in NOT_STORED else ", ".join(sorted(set(methods) - {method}))
+    methods = _methods(shape, resource_type) or {}
+    return "" if resource_type in NOT_STORED else _listed(set(methods) - {method})
 
 
 def offered(shape: str, resource_type: str) -> dict[str, Route]:

@@ -69,6 +69,8 @@ class Services:
     oidc_issuer: str | None = None
     """Address of a configured OpenID Connect issuer; its tokens alone are taken then."""
     analytics: AnalyticsRunner | None = None
+    cors_origins: frozenset[str] = frozenset()
+    """Origins whose pages may read answers, or `*`."""
     readiness: Callable[[], Awaitable[str | None]] = _always_ready
     """What is still missing before the platform is ready ("demo is being loaded"); None = nothing."""
     walk: Sequence[str] = field(default_factory=tuple)

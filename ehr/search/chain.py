@@ -1,4 +1,4 @@
-"""Chains and reverse chains of one step: https://hl7.org/fhir/R4/search.html#chaining and #has.
+"""Chains and reverse chains, of any depth and mixed: https://hl7.org/fhir/R4/search.html#chaining and #has.
 
 The rows that a chain passes through carry the caller's scope like the rows it answers with, so that a hidden row
 cannot be felt through it.
@@ -7,19 +7,19 @@ cannot be felt through it.
 from collections.abc import Callable
 
 from ehr.search import limits, person
-from ehr.search.query import Chain, Criterion, Has
+from ehr.search.query import Chain, Clause, Has
 from ehr.search.rendering import Condition, Rendering
 
-RenderCriterion = Callable[[Rendering, str, Criterion], list[Condition]]
+RenderClause = Callable[[Rendering, str, Clause], list[Condition]]
 
 
-def chain_condition(rendering: Rendering, alias: str, chain: Chain, render: RenderCriterion) -> Condition:
+def chain_condition(rendering: Rendering, alias: str, chain: Chain, render: RenderClause) -> Condition:
     """Rows whose reference names a visible row of one of the target types that meets the criterion."""
     tests = [_alternative(rendering, alias, chain, inner, render) for inner in chain.alternatives]
     return Condition(sql=f"({' or '.join(tests)})")
 
 
-def _alternative(rendering: Rendering, alias: str, chain: Chain, inner: Criterion, render: RenderCriterion) -> str:
+def _alternative(rendering: Rendering, alias: str, chain: Chain, inner: Clause, render: RenderClause) -> str:
     target = rendering.alias("c")
     salt = rendering.add(rendering.hasher.reference_salt(chain.resource_type, chain.code), "bigint")
     conditions = render(rendering, target, inner)
@@ -45,7 +45,7 @@ def _alternative(rendering: Rendering, alias: str, chain: Chain, inner: Criterio
     return f"{alias}.terms && array(select {table}.term from {table})"
 
 
-def has_condition(rendering: Rendering, alias: str, has: Has, render: RenderCriterion) -> Condition:
+def has_condition(rendering: Rendering, alias: str, has: Has, render: RenderClause) -> Condition:
     """Rows that a visible row of the source type names by the reference and that meets the criterion."""
     source = rendering.alias("s")
     salt = rendering.add(rendering.hasher.reference_salt(has.inner.resource_type, has.code), "bigint")

@@ -14,7 +14,7 @@ from ehr.definitions import type_number
 from ehr.filter_forms import Sources, forms_of, reaches_of
 from ehr.row_filter import Parameters, RowFilter
 from ehr.search import limits, person
-from ehr.search.query import Has, SearchQuery
+from ehr.search.query import Chain, Clause, Has, SearchQuery
 
 _AGE_S = 60.0
 _MOST = 50_000
@@ -36,7 +36,7 @@ _known: dict[Sources, _Counted] = {}
 async def leading(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool) -> Sources | None:
     """The people to look for matches among, or None where the rows lead."""
     sources = forms_of(row_filter).sources(type_number(query.resource_type))
-    if sources is None or any(isinstance(clause, Has) and not _names_holder(clause) for clause in query.clauses):
+    if sources is None or any(_searches_through(clause) for clause in query.clauses):
         return None
     counted = await _count(sources, pool)
     if query.count_only or query.total == "accurate":
@@ -46,9 +46,15 @@ async def leading(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool)
     return sources if counted.named**2 <= needed * counted.people else None
 
 
-def _names_holder(has: Has) -> bool:
-    """Whether the source rows are found by the person: others would be searched through once for each person."""
-    return has.resource_type == "Patient" and person.names_holder(has.inner.resource_type, has.code)
+def _searches_through(clause: Clause) -> bool:
+    """Whether rows that refer to others would be searched through once for each person: not those found by the person."""
+    match clause:
+        case Chain(alternatives=alternatives):
+            return any(_searches_through(inner) for inner in alternatives)
+        case Has(inner=inner):
+            by_person = clause.resource_type == "Patient" and person.names_holder(inner.resource_type, clause.code)
+            return not by_person or _searches_through(inner)
+    return False
 
 
 async def reach_in_sets(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool) -> bool:

@@ -35,5 +35,7 @@ PREFIX = 16
 """Longest prefix of a string that has an index term of its own."""
 LINK_AGE_S = 86_400
 """A page link older than this is expired."""
-CHAIN_TYPES = 12
-"""Target types that a chain without a type may pass through."""
+CHAIN_DEPTH = 10
+"""Steps of one chain, those of `_has` among them."""
+CHAIN_LINKS = 150
+"""Joins that the chains of one query come to, each target type of a reference without a type counted."""

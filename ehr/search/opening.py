@@ -17,7 +17,7 @@ from ehr.keys import TermHasher
 from ehr.row_filter import RowFilter
 from ehr.search import limits, string, token
 from ehr.search.page import Position
-from ehr.search.query import Chain, Clause, Criterion, Has, RowKeys, SearchQuery, SortKey
+from ehr.search.query import Chain, Clause, Criterion, Has, RowKeys, SearchQuery, SortKey, criteria_of
 from ehr.search.rendering import Rendering
 from ehr.search.sort import NEWEST_FIRST, by_words, compare_rows, comparing, keys_of, order_of, unmoved, values_at
 from ehr.search.statement import Given, candidates_statement
@@ -67,13 +67,18 @@ class Opening:
 
     async def _resolved(self, clause: Clause) -> Clause:
         match clause:
-            case Chain(alternatives=alternatives) if any(needs_opening(inner) for inner in alternatives):
+            case Chain(alternatives=alternatives):
                 return replace(clause, alternatives=tuple([await self._found(inner) for inner in alternatives]))
-            case Has(inner=inner) if needs_opening(inner):
+            case Has(inner=inner):
                 return replace(clause, inner=await self._found(inner))
         return clause
 
-    async def _found(self, inner: Criterion) -> Criterion:
+    async def _found(self, inner: Clause) -> Clause:
+        """A clause below another one, with rows in the place of criteria that must be compared in bodies."""
+        if not isinstance(inner, Criterion):
+            return await self._resolved(inner)
+        if not needs_opening(inner):
+            return inner
         query = SearchQuery(inner.resource_type, (inner,))
         rows = await self._matches(query, (NEWEST_FIRST,), limits.RESOLVED_KEYS + 1, None)
         if len(rows) > limits.RESOLVED_KEYS:
@@ -171,14 +176,6 @@ class _Row:
 
 def must_open(query: SearchQuery) -> bool:
     """Whether the index alone does not answer this query."""
-    for clause in query.clauses:
-        match clause:
-            case Criterion():
-                inner: tuple[Criterion, ...] = (clause,)
-            case Chain(alternatives=alternatives):
-                inner = alternatives
-            case Has(inner=one):
-                inner = (one,)
-        if any(needs_opening(criterion) for criterion in inner):
-            return True
+    if any(needs_opening(criterion) for clause in query.clauses for criterion in criteria_of(clause)):
+        return True
     return any(by_words(key) for key in query.sort) and not query.count_only

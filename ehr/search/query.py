@@ -3,7 +3,7 @@
 https://hl7.org/fhir/R4/search.html
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -103,8 +103,8 @@ class Chain:
 
     resource_type: str
     code: str
-    alternatives: tuple[Criterion, ...]
-    """One for each possible target type; `Criterion.resource_type` is that type."""
+    alternatives: tuple["Clause", ...]
+    """One for each possible target type; its `resource_type` is that type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +113,23 @@ class Has:
 
     resource_type: str
     code: str
-    inner: Criterion
+    inner: "Clause"
     """On the source type."""
 
 
 Clause = Criterion | Chain | Has
+
+
+def criteria_of(clause: Clause) -> Iterator[Criterion]:
+    """The criteria at the ends of a clause."""
+    match clause:
+        case Criterion():
+            yield clause
+        case Chain(alternatives=alternatives):
+            for inner in alternatives:
+                yield from criteria_of(inner)
+        case Has(inner=inner):
+            yield from criteria_of(inner)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,9 @@ def clause_conditions(rendering: Rendering, alias: str, clause: Clause) -> list[
         case Criterion():
             return criterion_conditions(rendering, alias, clause)
         case Chain():
-            return [chain_condition(rendering, alias, clause, criterion_conditions)]
+            return [chain_condition(rendering, alias, clause, clause_conditions)]
         case Has():
-            return [has_condition(rendering, alias, clause, criterion_conditions)]
+            return [has_condition(rendering, alias, clause, clause_conditions)]
 
 
 def row_condition(rendering: Rendering, alias: str, resource_type: str, clauses: tuple[Clause, ...]) -> str:

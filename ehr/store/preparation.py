@@ -1,7 +1,6 @@
 """What is done to an operation before it waits for its transaction: parsing, checking, extraction of index entries."""
 
 import re
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +9,7 @@ from ehr import json_text
 from ehr.definitions import is_resource_type, type_number
 from ehr.errors import Forbidden, Invalid, Issue, KanglianError, Malformed, NotAllowed
 from ehr.indexing import IndexEntries
-from ehr.keys import row_key
+from ehr.keys import new_resource_id, row_key
 from ehr.scopes import WriteScope
 from ehr.store.operations import WriteOperation, named
 from ehr.store.originals import is_original
@@ -142,7 +141,7 @@ def _content(operation: WriteOperation) -> tuple[dict[str, Any], bytes]:
 def _id_of(operation: WriteOperation, resource: dict[str, Any]) -> str:
     """The id that the row will have: the address's for an update, the server's for a create."""
     if operation.method == "create":
-        return operation.resource_id or str(uuid.uuid4())
+        return operation.resource_id or new_resource_id()
     given = resource.get("id")
     if operation.condition is not None:
         return given if isinstance(given, str) else operation.resource_id or ""

@@ -57,6 +57,7 @@ resource = sa.Table(
     sa.Index("resource_holder", "holder", "type", "at"),
     sa.Index("resource_at", "type", "at"),
     sa.Index("resource_updated", "type", "last_updated", "key"),
+    sa.Index("resource_others", "others", postgresql_using="gin", postgresql_where=sa.text("others is not null")),
 )
 
 resource_history = sa.Table(
@@ -310,6 +311,23 @@ job = sa.Table(
     sa.Column("worker", sa.BigInteger, comment="advisory lock of the worker's session that claimed it"),
     sa.Column("error", sa.Text),
     sa.Index("job_state", "state", "not_before"),
+)
+
+bulk_job = sa.Table(
+    "bulk_job",
+    metadata,
+    sa.Column("id", sa.Text(collation="C"), primary_key=True, comment="128 random bits, part of its address"),
+    sa.Column("kind", sa.Text, nullable=False, comment="export, import"),
+    sa.Column("caller", JSONB, nullable=False, comment="the claims that it was asked with"),
+    sa.Column("request", JSONB, nullable=False, comment="the address and the parameters"),
+    sa.Column("state", sa.Text, nullable=False, server_default="accepted", comment="running, complete, failed, gone"),
+    sa.Column("progress", JSONB, nullable=False, server_default="{}", comment="what is done for good"),
+    sa.Column("created_at", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
+    sa.Column("completed_at", sa.BigInteger),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Column("job", sa.BigInteger, comment="in the table of jobs, while it is to be done"),
+    sa.Column("error", sa.Text),
+    comment="Bulk exports and imports",
 )
 
 inbox = sa.Table(

@@ -5,7 +5,6 @@ keys; people and projections; one statement for all rows; commit.
 """
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +13,7 @@ import asyncpg
 from ehr.audit_note import AuditNote
 from ehr.changes import Projection
 from ehr.errors import Conflict, Forbidden, Issue, KanglianError, Malformed, StaleScope, Unavailable
-from ehr.keys import organisation_key, row_key
+from ehr.keys import new_resource_id, organisation_key, row_key
 from ehr.scopes import WriteScope
 from ehr.store import audit
 from ehr.store.clock import now_us
@@ -318,7 +317,7 @@ def _meeting(
         if operation.method == "delete":
             request.outcomes[place] = WriteOutcome("nothing", operation.resource_type, "")
             return None
-        named = prepared if prepared.resource_id else _named(prepared, str(uuid.uuid4()))
+        named = prepared if prepared.resource_id else _named(prepared, new_resource_id())
         return Meeting(request.scope, named, in_place.get(named.key), at_us)
     if operation.method == "update" and prepared.resource_id not in {"", current["id"]}:
         raise Malformed(
