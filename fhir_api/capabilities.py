@@ -77,7 +77,7 @@ def _search_documentation() -> str:
     )
     return (
         f"Searches by GET and POST _search. Modifiers: {modifiers}, and :[type] of references. Prefixes of dates,"
-        f" numbers and quantities: {' '.join(sorted(PREFIXES))}. Chains and _has of one step."
+        f" numbers and quantities: {' '.join(sorted(PREFIXES))}. Chains and _has of any depth, mixed."
         f" Results: {' '.join(sorted(_RESULT_PARAMETERS))}."
         " What is unknown is refused with 400; with Prefer: handling=lenient it is reported and dropped."
     )

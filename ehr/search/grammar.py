@@ -13,7 +13,8 @@ from ehr.definitions import SearchParameter, is_resource_type, search_parameters
 from ehr.errors import BadSearch, Issue, TooCostly
 from ehr.indexing import PLATFORM_ZONE
 from ehr.search import controls, date, limits, number, quantity, reference, string, token, uri
-from ehr.search.query import Chain, Clause, Criterion, Has, ReferenceValue, SearchQuery, TokenValue, Value
+from ehr.search.chain_grammar import PathReader, is_path, links_in
+from ehr.search.query import Clause, Criterion, ReferenceValue, SearchQuery, TokenValue, Value
 from ehr.search.remembered import ParsedQueries
 from ehr.search.text import split, usable
 
@@ -41,6 +42,8 @@ class _Reading:
     base_url: str | None
     zone: tzinfo
     clauses: list[Clause] = field(default_factory=list)
+    links: int = 0
+    """Joins that the chains read so far come to."""
     shape: controls.Controls = field(default_factory=controls.Controls)
 
 
@@ -66,7 +69,7 @@ def parse(
         raise BadSearch(f"No resource type {resource_type[:64]}")
     if len(pairs) > limits.CRITERIA:
         raise TooCostly(f"At most {limits.CRITERIA} parameters in one search")
-    if sum(name.startswith("_has:") or "." in name for name, _ in pairs) > limits.CHAINS:
+    if sum(is_path(name) for name, _ in pairs) > limits.CHAINS:
         raise TooCostly(f"At most {limits.CHAINS} chains and _has in one search")
 
     def read() -> SearchQuery:
@@ -101,13 +104,23 @@ def _read(reading: _Reading, name: str, value: str) -> None:
         raise BadSearch(f"Unknown modifier: {name[:100]} (none is named)")
     if reading.shape.take(reading.resource_type, name, value):
         return
-    if name.startswith("_has:"):
-        reading.clauses.append(_has(reading, name, value))
-    elif "." in name:
-        reading.clauses.append(_chain(reading, name, value))
-    else:
-        code, _, modifier = name.partition(":")
-        reading.clauses.append(_criterion(reading, _Named(reading.resource_type, code, modifier or None, name), value))
+    reading.clauses.append(_clause(reading, name, value))
+
+
+def _clause(reading: _Reading, name: str, value: str) -> Clause:
+    """A criterion, or a chain that ends in one."""
+
+    def criterion(resource_type: str, end: str) -> Criterion:
+        code, _, modifier = end.partition(":")
+        return _criterion(reading, _Named(resource_type, code, modifier or None, name), value)
+
+    if not is_path(name):
+        return criterion(reading.resource_type, name)
+    clause = PathReader(name, criterion).clause(reading.resource_type, name)
+    reading.links += links_in(clause)
+    if reading.links > limits.CHAIN_LINKS:
+        raise TooCostly(f"{name[:100]}: the chains of this search lead through too many types; say which")
+    return clause
 
 
 def parameter_of(resource_type: str, code: str, name: str) -> SearchParameter:
@@ -195,41 +208,3 @@ def _token(code: str, name: str, text: str) -> TokenValue:
     if code == "_id" and "|" in value.text:
         raise BadSearch(f"{name}: an id has no system")
     return value
-
-
-def _chain(reading: _Reading, name: str, value: str) -> Chain:
-    head, _, tail = name.partition(".")
-    code, _, only = head.partition(":")
-    parameter = parameter_of(reading.resource_type, code, name)
-    inner_code, _, modifier = tail.partition(":")
-    if "." in tail:
-        raise BadSearch(f"{name[:100]}: only chains of one step are offered")
-    if parameter.kind != "reference":
-        raise BadSearch(f"{name[:100]}: {code} is not a reference")
-    targets = reference.targets_of(parameter)
-    if only and only not in targets:
-        raise BadSearch(f"{name[:100]}: {code} does not refer to {only}")
-    fitting = [target for target in ((only,) if only else targets) if inner_code in search_parameters(target)]
-    if not fitting:
-        raise BadSearch(f"Unknown search parameter: {name[:100]}")
-    if len(fitting) > limits.CHAIN_TYPES:
-        raise BadSearch(f"{name[:100]}: say which type, as in {code}:Patient.{inner_code}")
-    return Chain(
-        reading.resource_type,
-        code,
-        tuple(_criterion(reading, _Named(target, inner_code, modifier or None, name), value) for target in fitting),
-    )
-
-
-def _has(reading: _Reading, name: str, value: str) -> Has:
-    parts = name.split(":", 4)
-    if len(parts) < 4 or parts[3] == "_has" or "." in parts[3]:
-        raise BadSearch(f"{name[:100]}: _has:Type:reference:parameter, of one step")
-    source, code, inner_code = parts[1:4]
-    if not is_resource_type(source) or source in controls.NOT_ROWS:
-        raise BadSearch(f"{name[:100]}: no resource type {source[:64]}")
-    parameter = parameter_of(source, code, name)
-    if parameter.kind != "reference" or reading.resource_type not in reference.targets_of(parameter):
-        raise BadSearch(f"{name[:100]}: {source}.{code} does not refer to {reading.resource_type}")
-    modifier = parts[4] if len(parts) > 4 else None
-    return Has(reading.resource_type, code, _criterion(reading, _Named(source, inner_code, modifier, name), value))

@@ -47,7 +47,7 @@ async def leading(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool)
 
 
 def _searches_through(clause: Clause) -> bool:
-    """Whether rows that refer to others would be searched through once for each person: not those found by the person."""
+    """Whether rows that refer to others would be searched through once for each person, not found by the person."""
     match clause:
         case Chain(alternatives=alternatives):
             return any(_searches_through(inner) for inner in alternatives)

@@ -55,7 +55,13 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         ("Observation", "subject:Practitioner.name", "1", "subject:Practitioner.name"),
         ("Patient", "_has:Observation:subject", "1", "_has:Observation:subject"),
         ("Patient", "_has:Observation:code:status", "1", "_has:Observation:code:status"),
-        ("Patient", "_has:Observation:subject:_has:Provenance:target:_id", "1", "_has"),
+        ("Patient", "_has:Observation:subject:_has:Provenance:agent:_id", "1", "Provenance.agent"),
+        ("Patient", "_has:Observation:subject:encounter.colour", "1", "encounter.colour"),
+        ("Observation", "subject:Patient.organization.colour", "1", "organization.colour"),
+        ("Observation", "subject:Patient.organization:Patient.name", "1", "organization:Patient"),
+        ("Observation", "subject:Patient.name.family", "1", "name is not a reference"),
+        ("Observation", "patient._has:Condition:subject:", "1", "_has"),
+        ("Observation", "patient._has:Condition:encounter:code", "1", "Condition.encounter"),
         ("Patient", "_sort", "colour", "_sort"),
         ("Patient", "_count", "-1", "_count"),
         ("Patient", "_count", "ten", "_count"),
@@ -110,6 +116,21 @@ def test_many_parameters_and_untyped_references_are_bounded() -> None:
         parse("Patient", every * 3, now=NOW)
 
 
+@pytest.mark.parametrize(
+    ("resource_type", "names"),
+    [
+        ("Organization", [".".join(["partof"] * limits.CHAIN_DEPTH) + ".partof.name"]),
+        ("Provenance", ["target.target.target.target._id"]),
+        ("Provenance", [f"target.{code}" for code in ("_id", "_lastUpdated", "_tag")]),
+        ("Patient", ["_has:Observation:focus:" * (limits.CHAIN_DEPTH + 1) + "code"]),
+        ("Patient", ["general-practitioner:Practitioner._id"] * (limits.CHAINS + 1)),
+    ],
+)
+def test_chains_are_bounded_in_depth_and_number(resource_type: str, names: list[str]) -> None:
+    with pytest.raises(TooCostly):
+        parse(resource_type, [(name, "x" if "_lastUpdated" not in name else "2020") for name in names], now=NOW)
+
+
 def test_page_size_is_capped() -> None:
     assert parse("Patient", [("_count", "99999999")], now=NOW).count == limits.LARGEST_PAGE
     assert parse("Patient", [], now=NOW).count == limits.PAGE_SIZE
@@ -151,6 +172,14 @@ def test_chains_take_each_fitting_type_and_has_takes_id() -> None:
     (chain,) = parse("Observation", [("subject.name", "x")], now=NOW).clauses
     assert isinstance(chain, Chain)
     assert {inner.resource_type for inner in chain.alternatives} == {"Patient", "Location"}
+    (long,) = parse("Observation", [("subject.organization.partof.name", "x")], now=NOW).clauses
+    assert isinstance(long, Chain)
+    assert {inner.resource_type for inner in long.alternatives} == {"Patient", "Device", "Location"}
+    (mixed,) = parse("Observation", [("patient._has:Condition:subject:encounter.status", "x")], now=NOW).clauses
+    assert isinstance(mixed, Chain)
+    (has,) = mixed.alternatives
+    assert isinstance(has, Has)
+    assert isinstance(has.inner, Chain)
     (has,) = parse("Patient", [("_has:Observation:subject:_lastUpdated", "gt2020")], now=NOW).clauses
     assert isinstance(has, Has)
     assert has.inner.code == "_lastUpdated"
