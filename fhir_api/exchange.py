@@ -85,7 +85,7 @@ class Exchange:
         Raises:
             TooLarge: it is larger.
             TooSlow: it does not come in time.
-            UnsupportedCoding: it is packed in a way that is not taken.
+            UnsupportedMediaType: it is packed in a way that is not taken.
             Malformed: it does not open, or the connection closed.
         """
         announced = self.headers.get(b"content-length")

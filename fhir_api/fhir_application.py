@@ -21,12 +21,13 @@ from fhir_api.operation_outcome import (
     UNAUTHENTICATED_BODY,
     UNEXPECTED_BODY,
     MethodNotOffered,
+    UnsupportedMediaType,
     issues_of,
     outcome_bytes,
     status_of,
 )
 from fhir_api.revocations import Revocations
-from fhir_api.routing import Route, allowed_besides, route
+from fhir_api.routing import Route, allowed_besides, allowed_methods, route
 from fhir_api.services import Services
 
 _LOG = logging.getLogger(__name__)
@@ -54,12 +55,10 @@ class FhirApplication:
         name = "unrouted"
         try:
             if exchange.method == "OPTIONS":
+                # by the form of the address alone: no token is asked for, no row looked at
                 name, answer = "options", Answer(204, b"", [(b"allow", allowed_methods(_segments(exchange)).encode())])
-                await exchange.answer(answer.status, answer.body, answer.headers)
-                self._metrics.count(name, answer.status, time.perf_counter() - started)
-                return
-            session = await self._session(exchange)
-            name, answer = await self._answered(exchange, session)
+            else:
+                name, answer = await self._answered(exchange, await self._session(exchange))
         except Unauthenticated:
             answer = Answer(401, UNAUTHENTICATED_BODY, [JSON_TYPE, NO_STORE, _CHALLENGE])
         except KanglianError as error:
@@ -89,20 +88,20 @@ class FhirApplication:
             check_again=lambda: self._checked_again(exchange),
         )
         try:
-            found = self._routed(exchange, request, path)
+            found = self._routed(exchange, request)
             shown = self._presentation(exchange)
-            request.pairs = shown.rest
+            request.pairs, request.pretty = shown.rest, shown.pretty
             answer = await found.handler(request)
-            if shown.pretty and answer.body:
-                answer.body = pretty(answer.body)
         except KanglianError as error:
             answer = await self._refused(request, error)
         except Exception as error:  # noqa: BLE001 - the last line: whatever it is, one 500 without details
             answer = await self._unexpected(request, error)
+        if request.pretty and answer.body:
+            answer.body = pretty(answer.body)
         return request.interaction, answer
 
-    def _routed(self, exchange: Exchange, request: FhirRequest, path: bytes) -> Route:
-        found = route(exchange.method, [decode_segment(part) for part in path[_PREFIX_BYTES:].split(b"/")])
+    def _routed(self, exchange: Exchange, request: FhirRequest) -> Route:
+        found = route(exchange.method, _segments(exchange))
         request.resource_type, request.resource_id = found.resource_type, found.resource_id
         request.version, request.interaction, request.action = found.version, found.name, found.action
         return found
@@ -143,11 +142,18 @@ class FhirApplication:
         return Answer(500, UNEXPECTED_BODY)
 
 
+def _segments(exchange: Exchange) -> list[str | None]:
+    path: bytes = exchange.scope["raw_path"]
+    return [decode_segment(part) for part in path[_PREFIX_BYTES:].split(b"/")]
+
+
 def refusal(error: KanglianError) -> Answer:
     """The answer to an error: its status and its issues, alike for hidden and absent."""
     answer = Answer(status_of(error), outcome_bytes(issues_of(error)))
     if isinstance(error, MethodNotOffered):
         answer.headers.append((b"allow", error.allowed.encode()))
+    elif isinstance(error, UnsupportedMediaType) and error.taken is not None:
+        answer.headers.append(error.taken)
     elif answer.status == 503:
         answer.headers.append((b"retry-after", b"1"))
     elif answer.status == 401:

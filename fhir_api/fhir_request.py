@@ -55,6 +55,8 @@ class FhirRequest:
     resource_type: str = ""
     resource_id: str = ""
     version: str = ""
+    pretty: bool = False
+    """Whether the answer is laid out for people, be it an error."""
     interaction: str = "search-type"
     action: Literal["C", "R", "U", "D", "E"] = "R"
     audited: bool = False

@@ -75,8 +75,8 @@ def media_type(header: str | None) -> str | None:
     return types[0][0] if len(types) == 1 else None
 
 
-def check_content_type(header: str | None) -> None:
-    """Pass for JSON bodies in UTF-8; UnsupportedMediaType for all else, a missing header too."""
+def check_content_type(header: str | None, taken: tuple[bytes, bytes] | None = None) -> None:
+    """Pass for JSON bodies in UTF-8; UnsupportedMediaType for all else, a missing header too; `taken` is told then."""
     types = _media_types(header or "")
     if (
         len(types) != 1
@@ -84,7 +84,7 @@ def check_content_type(header: str | None) -> None:
         or types[0][1].get("charset", "utf-8").lower() not in {"utf-8", "utf8"}
         or not _version_fits(types[0][1])
     ):
-        raise UnsupportedMediaType("Bodies are taken as application/fhir+json in UTF-8, FHIR 4.0, only.")
+        raise UnsupportedMediaType("Bodies are taken as application/fhir+json in UTF-8, FHIR 4.0, only.", taken)
 
 
 def check_form_type(header: str | None) -> None:

@@ -52,18 +52,14 @@ class NotAcceptable(KanglianError):
 
 
 class UnsupportedMediaType(KanglianError):
-    """The body came in a form that is not taken."""
+    """The body came in a form that is not taken; `taken` is the header that says what is, if one does."""
 
     code = "not-supported"
 
-
-class UnsupportedCoding(UnsupportedMediaType):
-    """The body came in a content coding that is not taken; `offered` are those that are."""
-
-    def __init__(self, offered: str) -> None:
-        """Take the codings as the header Accept-Encoding lists them (RFC 9110 section 15.5.16)."""
-        super().__init__(f"Bodies are taken in one of these codings or in none: {offered}.")
-        self.offered = offered
+    def __init__(self, text: str, taken: tuple[bytes, bytes] | None = None) -> None:
+        """Take the sentence, and Accept-Encoding or Accept-Patch (RFC 9110 section 15.5.16, RFC 5789 section 2.2)."""
+        super().__init__(text)
+        self.taken = taken
 
 
 class TooSlow(KanglianError):

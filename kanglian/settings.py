@@ -39,6 +39,7 @@ class Settings:
     feeds_dir: Path | None = None
     demo_residents: int = 200
     ballast_mib: int = 256
+    cors_origins: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -152,6 +153,17 @@ def _web_address(text: str) -> str:
     return text.rstrip("/")
 
 
+def _origins(text: str) -> frozenset[str]:
+    if text == "*":
+        return frozenset({"*"})
+    origins = frozenset(text.replace(",", " ").split())
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}" or not parts.hostname:
+            raise ValueError("origins such as https://app.example.cn, separated by commas, or *")
+    return origins
+
+
 def _issuer(text: str) -> str:
     address = _web_address(text)
     parts = urlsplit(address)
@@ -198,6 +210,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "KANGLIAN_FEEDS_DIR": ("feeds_dir", _folder),
     "KANGLIAN_DEMO_RESIDENTS": ("demo_residents", _whole_number(0, 100_000)),
     "KANGLIAN_BALLAST_MIB": ("ballast_mib", _whole_number(0, 65_536)),
+    "KANGLIAN_CORS_ORIGINS": ("cors_origins", _origins),
 }
 """Each variable: the field it sets and the function that checks it."""
 

@@ -112,6 +112,7 @@ async def services(settings: Settings, database_url: str, readiness: mmap.mmap) 
             base_url=settings.base_url,
             issuer=issuer,
             oidc_issuer=settings.oidc_issuer,
+            cors_origins=settings.cors_origins,
             analytics=AnalyticsOnDemand(settings, opened.store),
             readiness=missing,
             walk=readme_walk() if settings.embedded_default else (),

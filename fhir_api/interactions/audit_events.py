@@ -21,7 +21,7 @@ from fhir_api.balp import audit_event, event_id, position_of
 from fhir_api.bundle_text import bundle_text
 from fhir_api.exchange import parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
-from fhir_api.negotiation import check_form_type
+from fhir_api.negotiation import check_form_type, presentation
 
 PAGE_SIZE = 50
 LARGEST_PAGE = 500
@@ -116,7 +116,9 @@ async def search_events_by_post(request: FhirRequest) -> Answer:
     """POST /fhir/AuditEvent/_search."""
     check_form_type(request.header(b"content-type"))
     data = await request.body()
-    pairs = request.pairs + (parse_pairs(data) if data else [])
+    shown = presentation(parse_pairs(data) if data else [], request.header(b"accept"))
+    request.pretty = request.pretty or shown.pretty
+    pairs = request.pairs + shown.rest
     request.target += "?" + urlencode(pairs)
     return await _search(request, pairs)
 

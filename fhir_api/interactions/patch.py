@@ -14,6 +14,7 @@ from fhir_api.negotiation import check_content_type, media_type
 from fhir_api.operation_outcome import UnsupportedMediaType
 
 JSON_PATCH_TYPE = "application/json-patch+json"
+_TAKEN = (b"accept-patch", b"application/json-patch+json, application/fhir+json")
 _ATTEMPTS = 8
 
 
@@ -49,8 +50,9 @@ async def _instructions(request: FhirRequest) -> JsonPatch | FhirPathPatch:
     if kind == JSON_PATCH_TYPE:
         return JsonPatch(json_text.parse_value(await request.body()))
     if kind is not None and kind.endswith("merge-patch+json"):
-        raise UnsupportedMediaType("JSON merge patch cannot say what FHIR needs; use JSON Patch or FHIRPath Patch.")
-    check_content_type(given)
+        text = "JSON merge patch cannot say what FHIR needs; use JSON Patch or FHIRPath Patch."
+        raise UnsupportedMediaType(text, _TAKEN)
+    check_content_type(given, _TAKEN)
     return FhirPathPatch(json_text.parse(await request.body()))
 
 

@@ -10,7 +10,7 @@ from ehr.search import SearchResult, search
 from fhir_api.bundle_text import bundle_text, outcome_entry, search_entry
 from fhir_api.exchange import parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
-from fhir_api.negotiation import check_form_type
+from fhir_api.negotiation import check_form_type, presentation
 
 PAGE_PARAMETER = "_page"
 
@@ -24,8 +24,9 @@ async def search_by_post(request: FhirRequest) -> Answer:
     """POST /fhir/{type}/_search: the form's parameters together with the address's."""
     check_form_type(request.header(b"content-type"))
     data = await request.body()
-    form = parse_pairs(data) if data else []
-    pairs = request.pairs + [pair for pair in form if pair[0] not in {"_format", "_pretty"}]
+    shown = presentation(parse_pairs(data) if data else [], request.header(b"accept"))
+    request.pretty = request.pretty or shown.pretty
+    pairs = request.pairs + shown.rest
     request.target += "?" + "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in pairs)
     return await _search(request, pairs)
 

@@ -50,6 +50,7 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         "KANGLIAN_WORKERS": "0",
         "KANGLIAN_HOST": "http://x",
         "KANGLIAN_DEMO_RESIDENTS": "-1",
+        "KANGLIAN_CORS_ORIGINS": "https://app.example.cn/path",
     }
     with pytest.raises(SettingsError) as refused:
         Settings.read(wrong)
@@ -73,3 +74,10 @@ def test_serving_others_without_an_issuer_is_refused() -> None:
 
 def test_a_home_folder_is_understood() -> None:
     assert Settings.read({"KANGLIAN_DATA_DIR": "~/data"}).data_dir == Path.home() / "data"
+
+
+def test_origins() -> None:
+    assert Settings.read({}).cors_origins == frozenset()
+    two = Settings.read({"KANGLIAN_CORS_ORIGINS": "https://a.example.cn, http://localhost:5173"})
+    assert two.cors_origins == {"https://a.example.cn", "http://localhost:5173"}
+    assert Settings.read({"KANGLIAN_CORS_ORIGINS": "*"}).cors_origins == {"*"}
