@@ -39,6 +39,14 @@ CODES = {
     "Organization": "name address identifier active",
     "DiagnosticReport": "code date result subject",
 }
+LINKS = [
+    *((source, "subject", "Patient") for source in ("Observation", "Condition", "Encounter", "DiagnosticReport")),
+    ("MedicationRequest", "patient", "Patient"),
+    *((source, "encounter", "Encounter") for source in ("Observation", "Condition", "DiagnosticReport")),
+    ("DiagnosticReport", "result", "Observation"),
+    ("Encounter", "service-provider", "Organization"),
+]
+"""Type, parameter and target of the references of the record that paths follow."""
 REACHING = 77
 KEEPER = 1
 FILTERS: dict[str, tuple[RowFilter, Callable[[Kept], bool]]] = {
@@ -151,44 +159,57 @@ class Oracle:
             row
             for row in self.of_type(asked.resource_type, admits)
             if all(question.holds(self.values(row, question.code)) for question in asked.questions)
-            and self._chained(row, asked, admits)
         ]
+        for path in asked.paths:
+            names = self.meeting(path, admits)
+            found = [row for row in found if row.name in names]
         return [row.name for row in sorted(found, key=lambda row: (-row.last_updated_us, -row.key))]
 
-    def _chained(self, row: Kept, asked: "Asked", admits: Callable[[Kept], bool]) -> bool:
-        if asked.chain is not None:
-            targets = self.of_type("Patient", admits)
-            hits = {t.name for t in targets if asked.chain.holds(self.values(t, asked.chain.code))}
-            if not hits.intersection(self.values(row, "subject").references):
-                return False
-        if asked.has is not None:
-            source_type, question = asked.has
-            sources = self.of_type(source_type, admits)
-            return any(
-                row.name in self.values(source, "subject").references
-                and question.holds(self.values(source, question.code))
-                for source in sources
-            )
-        return True
+    def meeting(self, path: "Path", admits: Callable[[Kept], bool]) -> set[str]:
+        """The names of the rows from which a path leads, step by step, to a row that meets its end."""
+        below = path.below
+        if isinstance(below, Question):
+            ends = self.of_type(path.resource_type, admits)
+            return {row.name for row in ends if below.holds(self.values(row, below.code))}
+        ends_of_step = self.meeting(below, admits)
+        if path.reverse:
+            sources = (row for row in self.of_type(below.resource_type, admits) if row.name in ends_of_step)
+            named = {name for source in sources for name in self.values(source, path.code).references}
+            return named.intersection(row.name for row in self.of_type(path.resource_type, admits))
+        rows = self.of_type(path.resource_type, admits)
+        return {row.name for row in rows if ends_of_step.intersection(self.values(row, path.code).references)}
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A criterion behind any number of references: each leads on (`code:Type.`) or back (`_has:Type:code:`)."""
+
+    resource_type: str
+    code: str
+    reverse: bool
+    below: "Path | Question"
+    typed: bool = True
+
+    def text(self) -> tuple[str, str]:
+        if isinstance(self.below, Question):
+            return self.below.text()
+        name, value = self.below.text()
+        if self.reverse:
+            return f"_has:{self.below.resource_type}:{self.code}:{name}", value
+        return f"{self.code}{f':{self.below.resource_type}' if self.typed else ''}.{name}", value
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     resource_type: str
     questions: tuple[Question, ...]
-    chain: Question | None
-    has: tuple[str, Question] | None
+    paths: tuple[Path, ...]
     count: int
     total: str
 
     def text(self) -> str:
         pairs = [question.text() for question in self.questions]
-        if self.chain is not None:
-            name, value = self.chain.text()
-            pairs.append((f"subject:Patient.{name}", value))
-        if self.has is not None:
-            name, value = self.has[1].text()
-            pairs.append((f"_has:{self.has[0]}:subject:{name}", value))
+        pairs += [path.text() for path in self.paths]
         pairs += [("_count", str(self.count)), ("_total", self.total)]
         return f"{self.resource_type}?{urlencode(pairs)}"
 
@@ -257,18 +278,27 @@ def _questions(draw: st.DrawFn, resource_type: str) -> Question:
 
 
 @st.composite
+def _paths(draw: st.DrawFn, resource_type: str, depth: int) -> Path:
+    """A path of at most this many steps; along a reference to people without naming their type now and then."""
+    steps = [(code, False, target) for source, code, target in LINKS if source == resource_type]
+    steps += [(code, True, source) for source, code, target in LINKS if target == resource_type]
+    if not depth or not steps:
+        return Path(resource_type, "", reverse=False, below=draw(_questions(resource_type)))
+    code, reverse, other = draw(st.sampled_from(steps))
+    below = draw(_paths(other, depth - 1))
+    # only one of the types of the record has these parameters
+    typed = reverse or not isinstance(below.below, Question) or below.below.code not in {"birthdate", "gender"}
+    return Path(resource_type, code, reverse, below, typed)
+
+
+@st.composite
 def _asked(draw: st.DrawFn) -> Asked:
     resource_type = draw(st.sampled_from(sorted(CODES)))
     questions = tuple(draw(st.lists(_questions(resource_type), min_size=0, max_size=2)))
-    chain = has = None
-    about_people = "subject" in CODES[resource_type].split()
-    if about_people and draw(st.booleans()):
-        chain = draw(_questions("Patient"))
-    if resource_type == "Patient" and draw(st.booleans()):
-        source = draw(st.sampled_from(["Observation", "Condition", "Encounter", "DiagnosticReport"]))
-        has = (source, draw(_questions(source)))
+    deepest = draw(st.sampled_from([0, 1, 1, 2, 3]))
+    paths = tuple(draw(_paths(resource_type, deepest)) for _ in range(draw(st.integers(1, 2)) if deepest else 0))
     count = draw(st.sampled_from([5, 50, 1000]))
-    return Asked(resource_type, questions, chain, has, count, draw(st.sampled_from(["accurate", "none", "estimate"])))
+    return Asked(resource_type, questions, paths, count, draw(st.sampled_from(["accurate", "none", "estimate"])))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)

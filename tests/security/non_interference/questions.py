@@ -137,15 +137,15 @@ class Questions:
     # ---- whole queries -----------------------------------------------------------------------------------------------
 
     def clause(self, rnd: random.Random, name: Name) -> Pair:
-        """A criterion, a chain or a reverse chain."""
+        """A criterion, or chains and reverse chains of any depth."""
         chosen = rnd.random()
         if chosen < 0.22 and (links := self.references(name)):
             code, target = rnd.choice(links)
-            inner, value = self.criterion(rnd, target)
+            inner, value = self.clause(rnd, target)
             return f"{code}:{target[0]}.{inner}", value
         if chosen < 0.4 and (sources := self.referring(name)):
             source, code = rnd.choice(sources)
-            inner, value = self.criterion(rnd, source)
+            inner, value = self.clause(rnd, source)
             return f"_has:{source[0]}:{code}:{inner}", value
         return self.criterion(rnd, name)
 
