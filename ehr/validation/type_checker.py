@@ -1,10 +1,10 @@
 """The checker of one type: what its members must be, what must be there, and the invariants that hold for it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ehr.validation.acceptance import Acceptance, Around
-from ehr.validation.invariants import Rule
+from ehr.validation.invariants import Holds, Rule
 from ehr.validation.primitives import Test, json_type_name
 from ehr.validation.report import Place, Scope
 
@@ -15,12 +15,24 @@ MemberRule = Callable[[Any, Mapping[str, Any], Place, Scope], None]
 """Checks one member: its value, the object that holds it, that object's place, the scope."""
 
 
+class Shape(NamedTuple):
+    """What `TypeChecker.accepts` asks of objects with the same members, which most objects of a type are."""
+
+    tests: tuple[tuple[str, Test], ...]
+    acceptances: tuple[tuple[str, Acceptance], ...]
+    invariants: tuple[Holds, ...]
+
+
+_UNSEEN = Shape((), (), ())
+_MOST_SHAPES = 1000
+
+
 class TypeChecker:
     """Checks objects of one type or backbone element; filled by `checkers.checker_of`."""
 
     __slots__ = (
         *("choice_names", "choices", "invariants", "is_resource", "path", "required", "rules", "texts"),
-        *("acceptances", "choice_values", "present", "present_choices", "tests"),
+        *("acceptances", "choice_values", "present", "present_choices", "tests", "_shapes"),
     )
 
     def __init__(self, path: str) -> None:
@@ -42,34 +54,49 @@ class TypeChecker:
         self.present_choices: tuple[frozenset[str], ...] = ()
         self.choice_values: tuple[frozenset[str], ...] = ()
         """The members of each choice; only one of them may be there."""
+        self._shapes: dict[tuple[str, ...], Shape | None] = {}
 
-    def accepts(self, node: Mapping[str, Any], around: Around) -> bool:  # noqa: C901, PLR0911 - one flat walk, for speed
+    def accepts(self, node: Mapping[str, Any], around: Around) -> bool:
         """Whether `node` surely has no problem; may raise TypeError in doubt."""
-        tests, acceptances = self.tests, self.acceptances
-        for key, value in node.items():
-            test = tests.get(key)
-            if test is not None:
-                if not test(value):
-                    return False
-                continue
-            acceptance = acceptances.get(key)
-            if acceptance is None or not acceptance(value, around):
-                return False
-        members = node.keys()
-        if not members >= self.present or not node:
+        names = tuple(node)
+        shape = self._shapes.get(names, _UNSEEN)
+        if shape is _UNSEEN:
+            shape = self._new_shape(names)
+        if shape is None:
             return False
-        for choice in self.present_choices:
-            if choice.isdisjoint(members):
+        tests, acceptances, invariants = shape
+        for name, test in tests:
+            if not test(node[name]):
                 return False
-        for choice in self.choice_values:
-            if len(choice & members) > 1:
+        for name, acceptance in acceptances:
+            if not acceptance(node[name], around):
                 return False
-        for invariant in self.invariants:
-            if invariant.guard and invariant.guard.isdisjoint(members):
-                continue
-            if not invariant.holds(node, around.resource, around.root):
+        for holds in invariants:  # noqa: SIM110 - a generator for each object costs more than most loops
+            if not holds(node, around.resource, around.root):
                 return False
         return True
+
+    def _new_shape(self, names: tuple[str, ...]) -> Shape | None:
+        shape = self._shape(names)
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes.clear()
+        self._shapes[names] = shape
+        return shape
+
+    def _shape(self, names: tuple[str, ...]) -> Shape | None:
+        """What is to be asked of an object with these members; None where there is a doubt about them."""
+        members = frozenset(names)
+        if not members or not members >= self.present or not members <= self.tests.keys() | self.acceptances.keys():
+            return None
+        if any(choice.isdisjoint(members) for choice in self.present_choices):
+            return None
+        if any(len(choice & members) > 1 for choice in self.choice_values):
+            return None
+        return Shape(
+            tuple((name, self.tests[name]) for name in names if name in self.tests),
+            tuple((name, self.acceptances[name]) for name in names if name in self.acceptances),
+            tuple(rule.holds for rule in self.invariants if not rule.guard or not rule.guard.isdisjoint(members)),
+        )
 
     def check(self, node: Mapping[str, Any], place: Place, scope: Scope) -> None:
         """Report every problem of `node`, which stands at `place`."""
