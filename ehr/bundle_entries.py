@@ -16,7 +16,7 @@ from ehr.errors import Invalid, Issue, PreconditionFailed
 from ehr.search import SearchQuery
 from ehr.store.operations import ANY_VERSION
 
-METHODS = ("DELETE", "POST", "PUT", "GET", "HEAD")
+METHODS = ("DELETE", "POST", "PUT", "PATCH", "GET", "HEAD")
 _ETAG = re.compile(r'\*|(?:W/)?"([0-9]{1,9})"')
 
 
@@ -39,7 +39,7 @@ class BundleEntry:
     url: str
     full_url: str | None
     resource: bytes | None = None
-    """Minified JSON"""
+    """Minified JSON; of a PATCH, the patch: Parameters, or a Binary with its bytes"""
     resource_type: str = ""
     resource_id: str | None = None
     condition: SearchQuery | None = None
@@ -137,7 +137,7 @@ def _read_address(read: BundleEntry, request: dict[str, Any], reading: Reading) 
             raise invalid(read.place, "A POST names the type only.", "request.url")
         criteria = _query_of(request.get("ifNoneExist") or "", path[0])
     elif read.resource_id is None and not criteria:
-        raise invalid(read.place, "A PUT or DELETE needs an id or criteria.", "request.url")
+        raise invalid(read.place, "A PUT, PATCH or DELETE needs an id or criteria.", "request.url")
     if criteria:
         read.condition = reading.parse(path[0], parse_qsl(criteria, keep_blank_values=True))
     if request.get("ifMatch") is not None:

@@ -17,15 +17,36 @@ from ehr.audit_note import AuditNote
 from ehr.bundle_conditions import WrittenRows
 from ehr.bundle_entries import METHODS, BundleEntry, Reading, invalid, read_entry, split
 from ehr.bundle_links import LinkRewriter, base_of, conditional_references
-from ehr.errors import Conflict, Invalid, Issue, KanglianError, Malformed, MultipleMatches, StaleScope, Unavailable
+from ehr.errors import (
+    Conflict,
+    Invalid,
+    Issue,
+    KanglianError,
+    Malformed,
+    MultipleMatches,
+    PreconditionFailed,
+    StaleScope,
+    Unavailable,
+)
 from ehr.indexing import Extractor
 from ehr.keys import new_resource_id
 from ehr.scopes import WriteScope
 from ehr.search import SearchQuery
-from ehr.store.operations import Method, OrderKey, PatientMerge, Settlement, WriteOperation, WriteOutcome, named
+from ehr.store.operations import (
+    ANY_VERSION,
+    Method,
+    OrderKey,
+    PatientMerge,
+    Settlement,
+    WriteOperation,
+    WriteOutcome,
+    named,
+)
 
 Fetch = Callable[[BundleEntry], Awaitable[Any]]
 """Answers a GET or HEAD entry with whatever the caller renders."""
+Patch = Callable[[BundleEntry], Awaitable[BundleEntry]]
+"""Makes of a PATCH entry the PUT of its result over the version that was patched; may be asked again."""
 _Entry = tuple[Any, bytes | None]
 """An entry without its resource, and the resource's bytes"""
 _METHODS: dict[str, Method] = {"POST": "create", "PUT": "update", "DELETE": "delete"}
@@ -81,6 +102,7 @@ async def run(
     note: AuditNote,
     *,
     fetch: Fetch | None = None,
+    patch: Patch | None = None,
     base_url: str | None = None,
     order_keys: Sequence[OrderKey | None] | None = None,
     settlements: Sequence[Settlement] = (),
@@ -94,6 +116,7 @@ async def run(
         bundle: Bytes, or parsed (decimals as Decimal).
         note: For the audit rows.
         fetch: Answers GET and HEAD entries after the writes; without it they are refused.
+        patch: Likewise for PATCH entries, in the writes' place.
         base_url: The server's own address: absolute URLs below it are relative ones.
         order_keys: For feeds: the place of each entry's message among all messages (DESIGN 4.7).
         settlements: Inbox rows settled with a transaction.
@@ -110,7 +133,7 @@ async def run(
         except KanglianError as error:
             raise _Refused(error) from error
         entries = _entries_of(outside, resources)
-        runner = _Run(store, scope, note, fetch, base_url, order_keys)
+        runner = _Run(store, scope, note, fetch, patch, base_url, order_keys)
         if outside["type"] == "transaction":
             return await runner.transaction(entries, settlements, merges)
     except _Refused as refused:
@@ -141,6 +164,7 @@ class _Run:
     scope: WriteScope
     note: AuditNote
     fetch: Fetch | None
+    patch: Patch | None
     base_url: str | None
     order_keys: Sequence[OrderKey | None] | None
 
@@ -165,12 +189,29 @@ class _Run:
         try:
             if method in {"GET", "HEAD"}:
                 return EntryResult(method, fetched=await self._fetch(read))
-            (outcome,) = await self.store.write(self.scope, [self._operation(read)], self.note)
-            return EntryResult(method, outcome)
+            return EntryResult(method, await self._write_alone(read))
         except (StaleScope, Unavailable):
             raise
         except KanglianError as error:
             return EntryResult(method, error=error)
+
+    async def _write_alone(self, read: BundleEntry) -> WriteOutcome:
+        attempts = _ATTEMPTS if _may_be_overtaken(read) else 1
+        while True:
+            attempts -= 1
+            update = await self._as_update(read)
+            try:
+                return (await self.store.write(self.scope, [self._operation(update)], self.note))[0]
+            except PreconditionFailed:
+                if not attempts:
+                    raise
+
+    async def _as_update(self, each: BundleEntry) -> BundleEntry:
+        if each.method != "PATCH":
+            return each
+        if self.patch is None:
+            raise invalid(each.place, "PATCH is not offered in this Bundle.", "request.method")
+        return await self.patch(each)
 
     async def transaction(
         self, entries: list[_Entry], settlements: Sequence[Settlement], merges: Sequence[PatientMerge]
@@ -214,15 +255,35 @@ class _Run:
         self, writes: list[BundleEntry], settlements: Sequence[Settlement], merges: Sequence[PatientMerge]
     ) -> list[WriteOutcome]:
         is_conditional = any(each.condition is not None for each in writes)
+        is_overtaken = any(map(_may_be_overtaken, writes))
         for attempt in range(_ATTEMPTS):
-            operations = await self._resolve(writes)
+            operations = await self._resolve(await self._as_updates(writes))
             try:
                 return await self.store.write(self.scope, operations, self.note, settlements=settlements, merges=merges)
-            except Conflict:
-                # a condition found something else inside the transaction than when it was resolved
-                if attempt + 1 == _ATTEMPTS or not is_conditional:
+            except (Conflict, PreconditionFailed) as error:
+                # a condition found something else inside the transaction than when it was resolved, or another write
+                # came between the look at what is patched and this one
+                again = is_overtaken if isinstance(error, PreconditionFailed) else is_conditional
+                if attempt + 1 == _ATTEMPTS or not again:
                     raise
         raise AssertionError  # the loop returns or raises
+
+    async def _as_updates(self, writes: list[BundleEntry]) -> list[BundleEntry]:
+        """The writes with each PATCH made the update that it comes to."""
+        if all(each.method != "PATCH" for each in writes):
+            return writes
+        gate = asyncio.Semaphore(_WIDEST_BATCH)
+
+        async def one(each: BundleEntry) -> BundleEntry:
+            try:
+                async with gate:
+                    return await self._as_update(each)
+            except (StaleScope, Unavailable):
+                raise
+            except KanglianError as error:
+                raise _Refused(error if self.patch is None else named(error, each.expression)) from error
+
+        return list(await asyncio.gather(*(one(each) for each in writes)))
 
     async def _resolve(self, writes: list[BundleEntry]) -> list[WriteOperation]:
         """Ids for every entry, then every link to them rewritten."""
@@ -274,6 +335,11 @@ class _Run:
         if self.fetch is None:
             raise invalid(each.place, "GET is not offered in this Bundle.", "request.method")
         return await self.fetch(each)
+
+
+def _may_be_overtaken(each: BundleEntry) -> bool:
+    """Whether the version that a PATCH is made from is the server's choice, so that another write may come between."""
+    return each.method == "PATCH" and each.if_match in {None, ANY_VERSION}
 
 
 def _without_repeats(writes: list[BundleEntry]) -> tuple[list[BundleEntry], list[tuple[BundleEntry, BundleEntry]]]:

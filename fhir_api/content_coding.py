@@ -70,7 +70,7 @@ def codings_of(header: bytes | None) -> tuple[str, ...]:
     kept = tuple(name.removeprefix("x-") for name in names if name != "identity")
     if len(kept) > 1 or any(name not in {"gzip", "zstd"} for name in kept):
         text = f"Bodies are taken in one of these codings or in none: {_OFFERED}."
-        raise UnsupportedMediaType(text, (b"accept-encoding", _OFFERED.encode()))
+        raise UnsupportedMediaType(text, taken=(b"accept-encoding", _OFFERED.encode()))
     return kept
 
 

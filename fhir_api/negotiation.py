@@ -84,7 +84,7 @@ def check_content_type(header: str | None, taken: tuple[bytes, bytes] | None = N
         or types[0][1].get("charset", "utf-8").lower() not in {"utf-8", "utf8"}
         or not _version_fits(types[0][1])
     ):
-        raise UnsupportedMediaType("Bodies are taken as application/fhir+json in UTF-8, FHIR 4.0, only.", taken)
+        raise UnsupportedMediaType("Bodies are taken as application/fhir+json in UTF-8, FHIR 4.0, only.", taken=taken)
 
 
 def check_form_type(header: str | None) -> None:

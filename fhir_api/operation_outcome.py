@@ -56,9 +56,9 @@ class UnsupportedMediaType(KanglianError):
 
     code = "not-supported"
 
-    def __init__(self, text: str, taken: tuple[bytes, bytes] | None = None) -> None:
-        """Take the sentence, and Accept-Encoding or Accept-Patch (RFC 9110 section 15.5.16, RFC 5789 section 2.2)."""
-        super().__init__(text)
+    def __init__(self, *issues: Issue | str, taken: tuple[bytes, bytes] | None = None) -> None:
+        """Take issues, and Accept-Encoding or Accept-Patch (RFC 9110 section 15.5.16, RFC 5789 section 2.2)."""
+        super().__init__(*issues)
         self.taken = taken
 
 

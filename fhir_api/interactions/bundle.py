@@ -23,11 +23,13 @@ from ehr.transaction import EntryResult
 from fhir_api.bundle_text import bundle_text
 from fhir_api.exchange import decode_segment, http_date, instant_text, parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
+from fhir_api.interactions.patch import patch, patch_as_update
 from fhir_api.interactions.written import STATUSES, location_of
 from fhir_api.negotiation import check_content_type, presentation
 from fhir_api.operation_outcome import issues_of, outcome_bytes, status_of
-from fhir_api.routing import route
+from fhir_api.routing import Route, route
 
+_PATCH = Route(patch, "patch", "U")
 _text = msgspec.json.Encoder().encode
 
 
@@ -52,12 +54,17 @@ async def bundle(request: FhirRequest) -> Answer:
     async def fetch(entry: BundleEntry) -> Answer:
         return await _fetched(request, entry)
 
+    async def patched(entry: BundleEntry) -> BundleEntry:
+        return await patch_as_update(_inner(request, entry, _PATCH), entry)
+
     async def act() -> Sequence[EntryResult]:
         scope = await request.write_scope()
         request.audited = True
         try:
             store = _DecidedByEntry(request) if kind == "batch" else request.services.store
-            return await transaction.run(store, scope, data, request.note(), fetch=fetch, base_url=request.fhir_base)
+            return await transaction.run(
+                store, scope, data, request.note(), fetch=fetch, patch=patched, base_url=request.fhir_base
+            )
         except Malformed:
             request.audited = False  # the store has not seen it
             raise
@@ -126,35 +133,41 @@ def _kind(data: bytes) -> Literal["batch", "transaction"]:
 
 async def _fetched(request: FhirRequest, entry: BundleEntry) -> Answer:
     """Run a GET or HEAD entry as a request of its own, with its own audit row."""
-    method, url = entry.method, entry.url
-    path, _, query = url.removeprefix(request.fhir_base + "/").lstrip("/").partition("?")
+    method = entry.method
+    path, _, query = entry.url.removeprefix(request.fhir_base + "/").lstrip("/").partition("?")
     shown = presentation(parse_pairs(query.encode()) if query else [], None)
     segments = [decode_segment(segment.encode()) for segment in path.split("/")]
     found = route(method, segments)
     if found.name not in {"read", "vread", "history-instance", "search-type"}:
         raise Malformed("This address is not offered inside a Bundle.")
-    inner = FhirRequest(
-        services=request.services,
-        session=request.session,
-        method=method,
-        target=url,
-        pairs=shown.rest,
-        headers=_conditions(request, entry),
-        trace=request.trace,
-        body=request.body,
-        check_again=request.check_again,
-        resource_type=found.resource_type,
-        resource_id=found.resource_id,
-        version=found.version,
-        interaction=found.name,
-        action=found.action,
-    )
+    inner = _inner(request, entry, found)
+    inner.pairs, inner.headers = shown.rest, _conditions(request, entry)
     try:
         return await found.handler(inner)
     except KanglianError:
         if not inner.audited:
             await request.services.store.record(inner.note(), REFUSED)
         raise
+
+
+def _inner(request: FhirRequest, entry: BundleEntry, found: Route) -> FhirRequest:
+    """An entry as a request of its own."""
+    return FhirRequest(
+        services=request.services,
+        session=request.session,
+        method=entry.method,
+        target=entry.url,
+        pairs=[],
+        headers={},
+        trace=request.trace,
+        body=request.body,
+        check_again=request.check_again,
+        resource_type=found.resource_type or entry.resource_type,
+        resource_id=found.resource_id or entry.resource_id or "",
+        version=found.version,
+        interaction=found.name,
+        action=found.action,
+    )
 
 
 def _conditions(request: FhirRequest, entry: BundleEntry) -> dict[bytes, bytes]:

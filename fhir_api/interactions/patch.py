@@ -4,9 +4,14 @@ https://hl7.org/fhir/R4/http.html#patch, https://hl7.org/fhir/R4/fhirpatch.html
 Patching shows what is there (a `test` answers, the answer carries the result), so the caller must be let read it too.
 """
 
+from base64 import b64decode
+from dataclasses import replace
+
 from ehr import json_text
+from ehr.bundle_entries import BundleEntry
 from ehr.errors import Conflict, Invalid, Issue, Malformed, MultipleMatches, NotFound, PreconditionFailed
 from ehr.patch import FhirPathPatch, JsonPatch
+from ehr.search import SearchQuery
 from ehr.store.operations import ANY_VERSION, StoredVersion, WriteOperation, WriteOutcome
 from fhir_api.fhir_request import Answer, FhirRequest, if_match_version
 from fhir_api.interactions.written import write_one, written_answer
@@ -30,9 +35,42 @@ async def conditional_patch(request: FhirRequest) -> Answer:
         raise Malformed("A conditional patch needs criteria.")
     instructions = await _instructions(request)
     query = request.services.store.condition(request.resource_type, request.pairs)
+    request.resource_id = await _matched(request, query)
+    return written_answer(request, await _patched(request, instructions))
+
+
+async def patch_as_update(request: FhirRequest, entry: BundleEntry) -> BundleEntry:
+    """A PATCH entry of a Bundle as the PUT of its result over the version that it was made from."""
+    instructions = instructions_of_entry(entry)
+    request.resource_id = entry.resource_id or await _matched(request, entry.condition)
+    wanted = None if entry.if_match == ANY_VERSION else entry.if_match
+    version, body = await _result(request, instructions, wanted)
+    return replace(
+        entry, method="PUT", resource=body, resource_id=request.resource_id, condition=None, if_match=version
+    )
+
+
+def instructions_of_entry(entry: BundleEntry) -> JsonPatch | FhirPathPatch:
+    """The patch that an entry holds: Parameters, or a Binary with either form (R4 http.html#transaction)."""
+    resource = json_text.parse(entry.resource or b"{}")
+    if resource.get("resourceType") != "Binary":
+        return FhirPathPatch(resource)
+    kind, data = resource.get("contentType"), resource.get("data")
+    if not isinstance(kind, str) or not isinstance(data, str):
+        raise Invalid(Issue("error", "required", "A patch in a Binary needs contentType and data.", "Binary"))
+    try:
+        given = b64decode("".join(data.split()), validate=True)
+    except ValueError as error:
+        raise Invalid(Issue("error", "value", "The data are no base64.", "Binary.data")) from error
+    return read_instructions(kind, given)
+
+
+async def _matched(request: FhirRequest, query: SearchQuery | None) -> str:
+    """The id of the one row that the criteria match; NotFound, MultipleMatches."""
 
     async def act() -> list[str]:
-        (found,) = await request.services.store.match(await request.write_scope(), [query])
+        scope = await request.write_scope()
+        (found,) = await request.services.store.match(scope, [query] if query is not None else [])
         return found
 
     found = await request.decided_anew(act)
@@ -40,20 +78,33 @@ async def conditional_patch(request: FhirRequest) -> Answer:
         raise MultipleMatches(f"The criteria match more than one {request.resource_type}.")
     if not found:
         raise NotFound
-    request.resource_id = found[0]
-    return written_answer(request, await _patched(request, instructions))
+    return found[0]
+
+
+def read_instructions(content_type: str | None, data: bytes) -> JsonPatch | FhirPathPatch:
+    """Read a patch by its content type; UnsupportedMediaType for merge patch and all else."""
+    kind = media_type(content_type)
+    if kind == JSON_PATCH_TYPE:
+        return JsonPatch(json_text.parse_value(data))
+    check_patch_type(content_type)
+    return FhirPathPatch(json_text.parse(data))
+
+
+def check_patch_type(content_type: str | None) -> None:
+    """Pass for the forms of a patch that are taken."""
+    kind = media_type(content_type)
+    if kind == JSON_PATCH_TYPE:
+        return
+    if kind is not None and kind.endswith("merge-patch+json"):
+        text = "JSON merge patch cannot say what FHIR needs; use JSON Patch or FHIRPath Patch."
+        raise UnsupportedMediaType(text, taken=_TAKEN)
+    check_content_type(content_type, _TAKEN)
 
 
 async def _instructions(request: FhirRequest) -> JsonPatch | FhirPathPatch:
     given = request.header(b"content-type")
-    kind = media_type(given)
-    if kind == JSON_PATCH_TYPE:
-        return JsonPatch(json_text.parse_value(await request.body()))
-    if kind is not None and kind.endswith("merge-patch+json"):
-        text = "JSON merge patch cannot say what FHIR needs; use JSON Patch or FHIRPath Patch."
-        raise UnsupportedMediaType(text, _TAKEN)
-    check_content_type(given, _TAKEN)
-    return FhirPathPatch(json_text.parse(await request.body()))
+    check_patch_type(given)
+    return read_instructions(given, await request.body())
 
 
 async def _patched(request: FhirRequest, instructions: JsonPatch | FhirPathPatch) -> WriteOutcome:
@@ -62,26 +113,28 @@ async def _patched(request: FhirRequest, instructions: JsonPatch | FhirPathPatch
     if wanted == ANY_VERSION:  # what is patched is there
         wanted = None
     for _ in range(_ATTEMPTS):
-        version = await _current(request)
-        request.audited = False  # that was the look; what comes of the patch has a row of its own
-        if wanted is not None and wanted != version.version:
-            raise PreconditionFailed("If-Match names another version than the current one.")
-        patched = instructions.apply(json_text.parse(version.body or b"{}"))
-        if patched.get("id") != request.resource_id:
-            raise Invalid(Issue("error", "invalid", "A patch does not change the id.", "Resource.id"))
-        operation = WriteOperation(
-            "update",
-            request.resource_type,
-            request.resource_id,
-            body=json_text.encode(patched),
-            if_match=version.version,
-        )
+        version, body = await _result(request, instructions, wanted)
+        operation = WriteOperation("update", request.resource_type, request.resource_id, body=body, if_match=version)
         try:
             return await write_one(request, operation)
         except PreconditionFailed:
             if wanted is not None:
                 raise
     raise Conflict("Others change this resource too often now; try again.")
+
+
+async def _result(
+    request: FhirRequest, instructions: JsonPatch | FhirPathPatch, wanted: int | None
+) -> tuple[int, bytes]:
+    """The number of the current version, and what the patch makes of it."""
+    version = await _current(request)
+    request.audited = False  # that was the look; what comes of the patch has a row of its own
+    if wanted is not None and wanted != version.version:
+        raise PreconditionFailed("If-Match names another version than the current one.")
+    patched = instructions.apply(json_text.parse(version.body or b"{}"))
+    if patched.get("id") != request.resource_id:
+        raise Invalid(Issue("error", "invalid", "A patch does not change the id.", "Resource.id"))
+    return version.version, json_text.encode(patched)
 
 
 async def _current(request: FhirRequest) -> StoredVersion:
