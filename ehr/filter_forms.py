@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
+from ehr.holder_filter import holders_seen
 from ehr.person_filter import (
     NOW_US,
     ClassChoice,
@@ -247,13 +248,14 @@ def _of_classes(choice: ClassChoice) -> Sources | None:
 class FilterForms:
     """The forms of one filter, made when they are first asked for."""
 
-    __slots__ = ("_sources", "_typed", "row_filter")
+    __slots__ = ("_holders", "_sources", "_typed", "row_filter")
 
     def __init__(self, row_filter: RowFilter) -> None:
         """Take the filter as `consent` built it."""
         self.row_filter = row_filter
         self._typed: dict[int, RowFilter] = {}
         self._sources: dict[int, Sources | None] = {}
+        self._holders: dict[int, RowFilter] = {}
 
     def of_type(self, type_number: int) -> RowFilter:
         """The filter for rows of one type."""
@@ -267,6 +269,12 @@ class FilterForms:
         if type_number not in self._sources:
             self._sources[type_number] = sources_of(self.of_type(type_number))
         return self._sources[type_number]
+
+    def holders(self, type_number: int) -> RowFilter:
+        """Of whom rows of the type can be admitted; asked of a table with a column `holder`."""
+        if type_number not in self._holders:
+            self._holders[type_number] = holders_seen(self.of_type(type_number))
+        return self._holders[type_number]
 
 
 _known: dict[int, FilterForms] = {}

@@ -123,7 +123,8 @@ class KeptBy:
         return (self.own if row.custodian in self.custodians else self.others).holds(row)
 
 
-def _checked(holder: str, rule: RowRule, alias: str, parameters: Parameters) -> str:
+def person_checked(holder: str, rule: RowRule, alias: str, parameters: Parameters) -> str:
+    """Render the rule for the person of a holder, looked up by key; false where the holder is mapped to nobody."""
     return (
         f"coalesce((select {rule.sql(alias, parameters, LOOKED_UP)} from holder_person h_"
         f" join person p_ on p_.person = h_.person where h_.holder = {holder}), false)"
@@ -131,7 +132,7 @@ def _checked(holder: str, rule: RowRule, alias: str, parameters: Parameters) -> 
 
 
 def _others_checked(rule: RowRule, alias: str, parameters: Parameters) -> str:
-    check = _checked("o_.holder", rule, alias, parameters)
+    check = person_checked("o_.holder", rule, alias, parameters)
     return f"({alias}.others is null or not exists (select 1 from unnest({alias}.others) o_(holder) where not {check}))"
 
 
@@ -149,7 +150,7 @@ class EveryPerson:
         if person is not None:
             first = f"coalesce({self.rule.sql(alias, parameters, person)}, false)"
         else:
-            first = _checked(f"{alias}.holder", self.rule, alias, parameters)
+            first = person_checked(f"{alias}.holder", self.rule, alias, parameters)
         return f"({alias}.holder <> 0 and {first} and {_others_checked(self.rule, alias, parameters)})"
 
     def holds(self, row: RowFacts) -> bool:
@@ -168,7 +169,7 @@ class EveryPersonStamped:
 
     def sql(self, alias: str, parameters: Parameters, person: PersonColumns | None = None) -> str:  # noqa: ARG002 - the protocol's signature
         """Render to a test of the row's columns, with look-ups only for the exceptions."""
-        first = _checked(f"{alias}.holder", self.rule, alias, parameters)
+        first = person_checked(f"{alias}.holder", self.rule, alias, parameters)
         stamped = self.rule.sql(alias, parameters, _about(alias))
         return (
             f"({alias}.holder <> 0"

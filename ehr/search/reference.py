@@ -58,13 +58,25 @@ def condition(rendering: Rendering, alias: str, criterion: Criterion) -> list[Co
     terms += [hasher.term(resource_type, code, "uri", uri) for uri in uris]
     if not terms:
         return [NEVER]
-    conditions = [Condition(tuple(terms))]
     if not uris and person.names_holder(resource_type, code):
         patients = [target for target in targets if target[0] == "Patient"]
         if len(patients) == len(targets) or code == "patient":
-            keys = [row_key(*target) for target in patients]
-            conditions.append(Condition(sql=f"{alias}.holder = any({rendering.add(keys, 'bigint[]')})", keyed=True))
-    return conditions
+            return _of_holders(rendering, alias, criterion, [row_key(*target) for target in patients], terms)
+    return [Condition(tuple(terms))]
+
+
+def _of_holders(
+    rendering: Rendering, alias: str, criterion: Criterion, keys: list[int], terms: list[int]
+) -> list[Condition]:
+    """Rows about one of these Patients; of those whom the caller does not see at all no row is looked at."""
+    seen = rendering.holders(keys, criterion.resource_type)
+    if seen is None:
+        by_holder = Condition(sql=f"{alias}.holder = any({rendering.add(keys, 'bigint[]')})", keyed=True)
+        return [Condition(tuple(terms)), by_holder]
+    salt = rendering.add(rendering.hasher.reference_salt(criterion.resource_type, criterion.code), "bigint")
+    # compared with the row's own holder, so that the index of terms is not read for those who are hidden
+    named = f"{alias}.terms @> array[{alias}.holder # {salt}]"
+    return [Condition(sql=f"({alias}.holder = any({seen}) and {named})", keyed=True)]
 
 
 def _identified(rendering: Rendering, criterion: Criterion) -> Condition:
@@ -91,6 +103,7 @@ def _whole_person(rendering: Rendering, alias: str, criterion: Criterion, values
     )
     literal = f"select unnest({given})"
     if person.names_holder(criterion.resource_type, criterion.code):
+        literal = f"select unnest({rendering.holders(keys, criterion.resource_type) or given})"
         return Condition(
             sql=f"({alias}.holder = any(array({literal} union {spanned}))"
             f" and {alias}.terms @> array[{alias}.holder # {salt}])"

@@ -79,6 +79,20 @@ class Rendering:
         visible = forms_of(self.row_filter).of_type(number).sql(alias, self.parameters)
         return f"{alias}.type = {number} and not {alias}.deleted and {visible}"
 
+    def holders(self, keys: list[int], resource_type: str) -> str | None:
+        """Those of the Patients' keys of whom the caller can see some row of the type, as an array asked for once.
+
+        None where that does not depend on the person.
+        """
+        seen = forms_of(self.row_filter).holders(type_number(resource_type))
+        if seen == EVERYTHING:
+            return None
+        named, given = self.alias("n"), self.add(keys, "bigint[]")
+        return (
+            f"array(select {named}.holder from (select k_ as key, k_ as holder, null::bigint[] as others"
+            f" from unnest({given}) k_) as {named} where {seen.sql(named, self.parameters)})"
+        )
+
     def matching_row(self, alias: str, resource_type: str, conditions: list[Condition]) -> str:
         """The whole predicate of a row; beside a rare term the type is left out (`ehr.search.frequency`)."""
         meets = self.conditions(alias, conditions)
