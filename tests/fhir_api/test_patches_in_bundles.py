@@ -77,10 +77,11 @@ REFUSED: list[tuple[str, Json | None, str, dict[str, str]]] = [
 
 
 @BOTH
-@pytest.mark.parametrize(("url", "resource", "status", "request_members"), REFUSED, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("refused", REFUSED, ids=lambda refused: f"{refused[0]} {refused[1]}"[:60])
 def test_what_does_not_fit_is_refused(
-    loader: httpx.Client, kind: str, url: str, resource: Json | None, status: str, request_members: dict[str, str]
+    loader: httpx.Client, kind: str, refused: tuple[str, Json | None, str, dict[str, str]]
 ) -> None:
+    url, resource, status, request_members = refused
     version = put(loader, patient("patched", id="patched")).headers["etag"]
     for number in (1, 2):
         put(loader, patient("patched-twice", id=f"patched-twice-{number}"))
