@@ -6,6 +6,7 @@ Derived from HL7's own files by `scripts/derive_definitions.py`; https://hl7.org
 from ehr.definitions.loading import (
     RESOURCE_TYPES,
     codes_of,
+    codes_of_system,
     is_resource_type,
     search_parameter_of,
     search_parameters,
@@ -26,6 +27,7 @@ __all__ = [
     "SearchParameter",
     "Structure",
     "codes_of",
+    "codes_of_system",
     "is_resource_type",
     "search_parameter_of",
     "search_parameters",

@@ -146,6 +146,12 @@ def codes_of(value_set: str) -> frozenset[tuple[str, str]] | None:
 
 
 @cache
+def codes_of_system(system: str) -> frozenset[str]:
+    """The codes of a code system that the value sets of required bindings list; empty for others."""
+    return frozenset(code for by_system in _code_sets().values() for code in by_system.get(system, ()))
+
+
+@cache
 def _parameters() -> dict[str, dict[str, SearchParameter]]:
     by_type: dict[str, dict[str, SearchParameter]] = {}
     for stored in msgspec.json.decode(_document.search_parameters, type=list[_StoredParameter]):

@@ -8,7 +8,7 @@ from ehr.indexing.derived import answering, answering_terms
 from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT, IndexEntries
 from ehr.indexing.extractor import Extractor
 from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
-from ehr.indexing.plan import ROW_COLUMNS, indexed_parameters
+from ehr.indexing.plan import ROW_COLUMNS, indexed_parameters, selected_types
 from ehr.indexing.values import LONGEST_PREFIX, decimal_range, normalise_string, text_prefix
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "decimal_range",
     "indexed_parameters",
     "normalise_string",
+    "selected_types",
     "text_prefix",
 ]

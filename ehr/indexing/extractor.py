@@ -52,7 +52,7 @@ class Extractor:
         return found
 
     def texts(self, resource_type: str, code: str, resource: Mapping[str, Any]) -> list[str]:
-        """The strings as written that a string parameter, or a token's `:text`, is searched by.
+        """The strings as written that a string or uri parameter, or a token's `:text`, is searched by.
 
         Search re-checks them where terms give candidates only. KeyError for a parameter without index entries.
         """
@@ -150,7 +150,7 @@ def _text_leaf(parameter: SearchParameter, branch: Branch) -> Leaf | None:
         texts.append(value.get("type", {}).get("text") if name == "Identifier" else value.get("text"))
         sink.extend(text for text in texts if text is not None)
 
-    if parameter.kind == "string":
+    if parameter.kind in {"string", "uri"}:
         return strings
     return coded if name in {"CodeableConcept", "Coding", "Identifier"} else None
 

@@ -6,6 +6,7 @@ tree over the keys. The rest stays FHIRPath.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from ehr.definitions import SearchParameter, search_parameters, structure
@@ -49,6 +50,15 @@ def indexed_parameters(resource_type: str) -> list[SearchParameter]:
 def branches_of(resource_type: str, expression: str) -> list[Branch]:
     """The paths that an expression takes through a type; NotPlain where there are none that say the same."""
     return list(_branches(resource_type, parse(expression)))
+
+
+@cache
+def selected_types(resource_type: str, expression: str) -> frozenset[str]:
+    """The types of the values that an expression selects; none where it is no plain path (`Patient.deceased`)."""
+    try:
+        return frozenset(branch.type_name for branch in branches_of(resource_type, expression))
+    except NotPlain:
+        return frozenset()
 
 
 def _branches(resource_type: str, node: Expression) -> Iterable[Branch]:

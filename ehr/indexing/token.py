@@ -86,6 +86,9 @@ class TokenLeaves:
         if number is not None:
             sink.terms += self._pair(system, number)
             sink.terms.append(self._present)
+            for coding in value.get("type", {}).get("coding", ()):
+                if "system" in coding and "code" in coding:
+                    sink.terms.append(self._term("of-type", f"{coding['system']}|{coding['code']}|{number}"))
         elif system is not None:
             sink.terms += (self._term("token", f"{system}|"), self._present)
 

@@ -16,6 +16,7 @@ from ehr.search import controls, date, limits, number, quantity, reference, stri
 from ehr.search.chain_grammar import PathReader, is_path, links_in
 from ehr.search.query import Clause, Criterion, ReferenceValue, SearchQuery, TokenValue, Value
 from ehr.search.remembered import ParsedQueries
+from ehr.search.terminology import SET_MODIFIERS
 from ehr.search.text import split, usable
 
 _KINDS = frozenset({"token", "string", "reference", "date", "quantity", "number", "uri"})
@@ -29,6 +30,12 @@ MODIFIERS: dict[str, frozenset[str]] = {
     "uri": uri.MODIFIERS,
 }
 """What each kind of parameter takes; a reference takes the names of its target types too."""
+_TOKEN_READERS: dict[str | None, Callable[[str, str], Value]] = {
+    "text": token.parse_text,
+    "of-type": token.parse_of_type,
+    "below": token.parse_related,
+    "above": token.parse_related,
+}
 _IGNORED = frozenset({"_format", "_pretty"})
 _WITHOUT_MISSING = frozenset({"_id", "_lastUpdated"})
 
@@ -149,6 +156,8 @@ def _criterion(reading: _Reading, named: _Named, value: str) -> Criterion:
         if parameter.kind != "reference" or modifier not in reference.targets_of(parameter):
             raise BadSearch(f"Unknown modifier: {name[:100]} ({code} is a {parameter.kind})")
         only, modifier = modifier, None
+    if modifier is not None and parameter.kind == "token" and not token.takes(resource_type, parameter, modifier):
+        raise BadSearch(f"Unknown modifier: {name[:100]} ({code} selects nothing that :{modifier} is about)")
     if modifier == "missing":
         return _missing(resource_type, code, parameter.kind, name, value)
     if modifier == "mdm":
@@ -186,8 +195,10 @@ def _reader(
     reading: _Reading, parameter: SearchParameter, modifier: str | None, only: str | None, name: str
 ) -> Callable[[str], Value]:
     """What reads one value of a parameter."""
-    if parameter.kind == "token" and modifier == "text":
-        return partial(token.parse_text, name)
+    if parameter.kind == "token" and modifier in _TOKEN_READERS:
+        return partial(_TOKEN_READERS[modifier], name)
+    if parameter.kind == "token" and modifier in SET_MODIFIERS:
+        return partial(token.parse_set, name, reading.base_url)
     if parameter.kind == "reference" and modifier != "identifier":
         targets = reference.targets_of(parameter)
         return lambda text: reference.parse_value(name, text, targets, only, reading.base_url)
@@ -198,7 +209,7 @@ def _reader(
         "date": partial(date.parse_value, name, now=reading.now, zone=reading.zone),
         "number": partial(number.parse_value, name),
         "quantity": partial(quantity.parse_value, name),
-        "uri": uri.parse_value,
+        "uri": partial(uri.parse_value, name, modifier),
     }
     return readers[parameter.kind]
 

@@ -25,6 +25,18 @@ INCLUDED_ROWS = 10_000
 """Included resources on one page."""
 COUNTED = 1000
 """Totals are exact below this number, unless `_total=accurate` or `_summary=count` asks for more."""
+EXPANDED_CODES = 10_000
+"""Codes that a value set, or the codes above or below a code, may come to."""
+TERMINOLOGY_READS = 50
+"""Value sets and code systems that one search reads."""
+VALUE_SET_DEPTH = 10
+"""Value sets within value sets."""
+EXPANDED_CODES = 10_000
+"""Codes that a value set, or the codes above or below a code, may come to."""
+TERMINOLOGY_READS = 50
+"""Value sets and code systems that one search reads."""
+VALUE_SET_DEPTH = 10
+"""Value sets within value sets."""
 OPENED = 20_000
 """Bodies opened by one request for re-checks or for sorting by text."""
 CHAINED_KEYS = 2000

@@ -15,9 +15,10 @@ from ehr.indexing import Extractor
 from ehr.json_text import parse
 from ehr.keys import TermHasher
 from ehr.row_filter import RowFilter
-from ehr.search import limits, string, token
+from ehr.search import limits
 from ehr.search.page import Position
 from ehr.search.query import Chain, Clause, Criterion, Has, RowKeys, SearchQuery, SortKey, criteria_of
+from ehr.search.recheck import meets
 from ehr.search.rendering import Rendering
 from ehr.search.sort import NEWEST_FIRST, by_words, compare_rows, comparing, keys_of, order_of, unmoved, values_at
 from ehr.search.statement import Given, candidates_statement
@@ -155,16 +156,12 @@ class Opening:
         columns = {key: f"s{number}" for number, key in enumerate(in_database)}
         for row in rows:
             resource = parse(open_body(row["body"], row["dictionary"]))
-            if all(self._meets(check, resource) for check in checks):
+            if all(meets(self.extractor, check, resource) for check in checks):
                 values = tuple(
                     words_of(self.extractor, query.resource_type, key, resource) if by_words(key) else row[columns[key]]
                     for key in keys
                 )
                 yield _Row(row["key"], values, bool(row.get("unmoved", True)))
-
-    def _meets(self, check: Criterion, resource: dict[str, Any]) -> bool:
-        texts = self.extractor.texts(check.resource_type, check.code, resource)
-        return string.matches(check, texts) if check.kind == "string" else token.matches(check, texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 https://hl7.org/fhir/R4/search.html
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -81,7 +81,16 @@ class RowKeys:
     keys: tuple[int, ...]
 
 
-Value = TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue | RowKeys
+@dataclass(frozen=True, slots=True)
+class CodeSet:
+    """What a value set, or the codes above or below a code, stand for: tokens as `TokenValue` has them."""
+
+    tokens: tuple[str, ...]
+
+
+Value = (
+    TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue | RowKeys | CodeSet
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,17 @@ def criteria_of(clause: Clause) -> Iterator[Criterion]:
                 yield from criteria_of(inner)
         case Has(inner=inner):
             yield from criteria_of(inner)
+
+
+def with_criteria(clause: Clause, change: Callable[[Criterion], Criterion]) -> Clause:
+    """The clause with each of its criteria changed."""
+    match clause:
+        case Criterion():
+            return change(clause)
+        case Chain(alternatives=alternatives):
+            return replace(clause, alternatives=tuple(with_criteria(each, change) for each in alternatives))
+        case Has(inner=inner):
+            return replace(clause, inner=with_criteria(inner, change))
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from ehr.search.statement import (
 )
 from ehr.search.statement_columns import COLUMNS
 from ehr.search.subset import cut
+from ehr.search.terminology import expanded, must_expand
 from ehr.store.bodies import open_body
 from ehr.store.clock import now_us
 from ehr.store.database import database_errors
@@ -91,6 +92,8 @@ async def matching_keys(
     extractor: Extractor,
 ) -> list[int]:
     """At most `limit` keys of matching rows, on the caller's connection and in its transaction (conditional writes)."""
+    if must_expand(query):
+        query = await expanded(query, connection, row_filter, extractor.hasher)
     if must_open(query):
         return await Opening(connection, row_filter, extractor.hasher, extractor).keys(query, limit)
     parameters = Parameters()
@@ -138,6 +141,7 @@ async def search(
     )
     position = page.unseal(link_key, binding, cursor, request.at_us) if cursor is not None else None
     with database_errors():
+        await request.expand()
         found = await request.answer(position)
     if not scope.internal:
         await store.record(note, holders=_holders((*found.matches, *found.includes)))
@@ -168,6 +172,15 @@ class _Request:
     scope: ReadScope
     query: SearchQuery
     at_us: int
+    expanded: bool = False
+    """Whether the query was made for this request alone."""
+
+    async def expand(self) -> None:
+        """Put codes in place of value sets."""
+        if must_expand(self.query):
+            async with self.store.search_pool.acquire() as connection:
+                self.query = await expanded(self.query, connection, self.scope.row_filter, self.store.hasher)
+            self.expanded = True
 
     async def answer(self, position: Position | None) -> _Found:
         if not must_open(self.query):
@@ -224,7 +237,7 @@ class _Request:
             counted = None if self.query.count_only else counted_on_page(rendering, self.query, position)
             return _finished(rendering, text, counted)
 
-        if position is not None or given is not None:
+        if position is not None or given is not None or self.expanded:
             return make()
         made_of = (self.scope.row_filter, self.store.hasher, lead, walk, in_sets)
         return _statements.get(self.query, frequencies, made_of, make)

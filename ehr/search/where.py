@@ -69,4 +69,6 @@ def needs_opening(criterion: Criterion) -> bool:
         return False
     if criterion.kind == "string":
         return string.needs_opening(criterion)
+    if criterion.kind == "uri":
+        return uri.needs_opening(criterion)
     return criterion.kind == "token" and token.needs_opening(criterion)

@@ -131,18 +131,19 @@ def test_what_the_text_states_answers(rest: dict[str, Any], loader: httpx.Client
     text = rest["documentation"]
     samples = {
         "date": ("date", "2020"), "number": ("_lastUpdated", ""), "quantity": ("value-quantity", "5"),
-        "reference": ("subject", "Patient/1"), "string": ("value-string", "x"), "token": ("code", "x"),
+        "reference": ("subject", "Patient/1"), "string": ("value-string", "x"), "token": ("code", "urn:x|y"),
         "uri": ("_profile", "http://x"),
     }  # fmt: skip
     tried = 0
     for kind, (code, value) in samples.items():
-        modifiers = re.search(rf"{kind}: ((?::[a-z]+ ?)+)", text)
+        modifiers = re.search(rf"{kind}: ((?::[a-z-]+ ?)+)", text)
         assert modifiers is not None, kind
         for modifier in modifiers[1].split() if value else ():
-            given = "true" if modifier == ":missing" else value
-            assert parse("Observation", [(f"{code}{modifier}", given)]).clauses, (code, modifier)
+            given = {":missing": "true", ":of-type": "urn:x|MR|7"}.get(modifier, value)
+            named = "identifier" if modifier == ":of-type" else code
+            assert parse("Observation", [(f"{named}{modifier}", given)]).clauses, (code, modifier)
             tried += 1
-    assert tried == 12
+    assert tried == 19
     for prefix in re.search(r"quantities: ([a-z ]+)\.", text)[1].split():  # type: ignore[index] # None fails as it should
         assert loader.get(f"/fhir/Observation?value-quantity={prefix}5&date={prefix}2020&_count=1").status_code == 200
     results = "_sort=date&_count=1&_include=*&_revinclude=Observation:focus&_summary=false&_elements=id&_total=none"

@@ -16,14 +16,17 @@ VALUES = {
     "uri": "http://example.org",
 }
 OFFERED = {
-    "token": {"missing", "not", "text"},
+    "token": {"missing", "not", "text", "of-type", "in", "not-in", "below", "above"},
     "string": {"missing", "exact", "contains"},
     "reference": {"missing", "identifier"},
     "date": {"missing"},
     "number": {"missing"},
     "quantity": {"missing"},
-    "uri": {"missing"},
+    "uri": {"missing", "below", "above"},
 }
+IDENTIFIERS = {"identifier", "group-identifier"}
+NEITHER_CODED_NOR_IDENTIFIED = {"_id", "active", "deceased", "email", "phone", "telecom", "version"}
+OF_MODIFIERS = {"missing": "true", "of-type": "urn:t|MR|1", "in": "http://x.org/set", "not-in": "ValueSet/1"}
 ALL = (
     *("missing", "exact", "contains", "not", "text", "identifier", "mdm", "above", "below", "in", "not-in", "of-type"),
     *("iterate", "recurse", "code-text", "text-advanced", "nonsense", "Missing", "NOT", "", " ", "missing:missing"),
@@ -47,10 +50,14 @@ def test_each_kind_takes_its_modifiers_and_no_other(resource_type: str) -> None:
         patient = "Patient" in parameter.targets or "Resource" in parameter.targets
         offered = OFFERED[parameter.kind] | ({"mdm"} if parameter.kind == "reference" and patient else set())
         offered -= {"missing"} if code in NEVER_MISSING else set()
+        if parameter.kind == "token":
+            offered -= set() if code in IDENTIFIERS else {"of-type"}
+            uncoded = code in IDENTIFIERS | NEITHER_CODED_NOR_IDENTIFIED
+            offered -= {"in", "not-in", "above", "below"} if uncoded else set()
         for modifier in ALL:
             if code == "_id" and modifier in {"not", "text"}:
                 continue
-            value = "true" if modifier == "missing" else VALUES[parameter.kind]
+            value = OF_MODIFIERS.get(modifier, VALUES[parameter.kind])
             name = f"{code}:{modifier}"
             assert taken(resource_type, name, value) == (modifier in offered), f"{resource_type}?{name}"
         for wrong in ("1", "TRUE", "yes", "true,false"):
@@ -81,6 +88,9 @@ def test_modifiers_stand_in_chains_and_reverse_chains_too() -> None:
         ("patient._id", "1"),
         ("patient._lastUpdated", "gt2020"),
         ("_has:Observation:derived-from:code:text", "x"),
+        ("_has:Observation:derived-from:code:in", "http://x.org/set"),
+        ("patient.identifier:of-type", "urn:t|MR|1"),
+        ("encounter.class:below", "urn:s|c"),
         ("_has:Observation:derived-from:status:not", "final"),
         ("_has:Observation:derived-from:_id", "1"),
         ("_has:Observation:derived-from:_lastUpdated", "gt2020"),
