@@ -6,8 +6,9 @@ https://hl7.org/fhir/R4/capabilitystatement.html, https://hl7.org/fhir/smart-app
 from typing import Any
 
 from ehr.definitions import RESOURCE_TYPES, search_parameters
+from ehr.search import filter_grammar
 from ehr.search.controls import NOT_ROWS, followed
-from ehr.search.grammar import MODIFIERS
+from ehr.search.grammar import LIST, MODIFIERS
 from ehr.search.query import PREFIXES
 from fhir_api.interactions import audit_events
 from fhir_api.issuer.discovery import oauth_members
@@ -17,6 +18,11 @@ from fhir_api.services import Services
 _SMART = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _SEARCHABLE_KINDS = frozenset({"number", "date", "string", "token", "reference", "quantity", "uri"})
 _RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
+_SPECIAL = {
+    filter_grammar.NAME: f"Operators: {' '.join(filter_grammar.OPERATORS)}, as far as they fit the parameter; and, or,"
+    " not, brackets, and paths through references.",
+    LIST: "Ids of Lists: the resources that they name as items.",
+}
 
 
 def _search_parameters(resource_type: str) -> list[dict[str, str]]:

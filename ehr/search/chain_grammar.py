@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ehr.definitions import is_resource_type, search_parameters
 from ehr.errors import BadSearch, TooCostly
 from ehr.search import controls, limits, reference
-from ehr.search.query import Chain, Clause, Criterion, Has
+from ehr.search.query import Chain, Clause, Has, Joined, Negated
 
 _HAS = "_has:"
 
@@ -28,6 +28,10 @@ def links_in(clause: Clause) -> int:
             return sum(1 + links_in(inner) for inner in alternatives)
         case Has(inner=inner):
             return 1 + links_in(inner)
+        case Joined(clauses=clauses):
+            return sum(links_in(each) for each in clauses)
+        case Negated(clause=negated):
+            return links_in(negated)
     return 0
 
 
@@ -37,7 +41,7 @@ class PathReader:
 
     name: str
     """The whole name, for messages."""
-    criterion: Callable[[str, str], Criterion]
+    criterion: Callable[[str, str], Clause]
     """Reads the end of a path, `code` or `code:modifier`, on a type; BadSearch where it cannot be."""
     _known: dict[tuple[str, str], Clause | BadSearch] = field(default_factory=dict)
 

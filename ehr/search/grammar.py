@@ -4,7 +4,7 @@ Strict by default: an unknown parameter, modifier or value is `BadSearch` and na
 parameter is reported and dropped (https://hl7.org/fhir/R4/search.html#errors).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from functools import partial
@@ -12,9 +12,9 @@ from functools import partial
 from ehr.definitions import SearchParameter, is_resource_type, search_parameters
 from ehr.errors import BadSearch, Issue, TooCostly
 from ehr.indexing import PLATFORM_ZONE
-from ehr.search import controls, date, limits, number, quantity, reference, string, token, uri
+from ehr.search import controls, date, filter_grammar, limits, number, quantity, reference, string, token, uri
 from ehr.search.chain_grammar import PathReader, is_path, links_in
-from ehr.search.query import Clause, Criterion, ReferenceValue, SearchQuery, TokenValue, Value
+from ehr.search.query import Clause, Criterion, Has, Joined, ReferenceValue, SearchQuery, TokenValue, Value
 from ehr.search.remembered import ParsedQueries
 from ehr.search.terminology import SET_MODIFIERS
 from ehr.search.text import split, usable
@@ -36,6 +36,7 @@ _TOKEN_READERS: dict[str | None, Callable[[str, str], Value]] = {
     "below": token.parse_related,
     "above": token.parse_related,
 }
+LIST = "_list"
 _IGNORED = frozenset({"_format", "_pretty"})
 _WITHOUT_MISSING = frozenset({"_id", "_lastUpdated"})
 
@@ -111,7 +112,44 @@ def _read(reading: _Reading, name: str, value: str) -> None:
         raise BadSearch(f"Unknown modifier: {name[:100]} (none is named)")
     if reading.shape.take(reading.resource_type, name, value):
         return
-    reading.clauses.append(_clause(reading, name, value))
+    if name == filter_grammar.NAME:
+        clause = _filter(reading, value)
+    elif name == LIST:
+        clause = _list(reading, value)
+    else:
+        clause = _clause(reading, name, value)
+    reading.links += links_in(clause)
+    if reading.links > limits.CHAIN_LINKS:
+        raise TooCostly(f"{name[:100]}: the chains of this search lead through too many types; say which")
+    reading.clauses += _parts(clause)
+
+
+def _parts(clause: Clause) -> Iterator[Clause]:
+    """What must all hold: as good as parameters of their own."""
+    if isinstance(clause, Joined) and clause.operator == "and":
+        for each in clause.clauses:
+            yield from _parts(each)
+    else:
+        yield clause
+
+
+def _filter(reading: _Reading, value: str) -> Clause:
+    """A `_filter`; its ends are read like parameters."""
+
+    def criterion(resource_type: str, end: str, text: str) -> Criterion:
+        code, _, modifier = end.partition(":")
+        return _criterion(reading, _Named(resource_type, code, modifier or None, f"{filter_grammar.NAME}: {end}"), text)
+
+    return filter_grammar.filter_clause(reading.resource_type, value, criterion)
+
+
+def _list(reading: _Reading, value: str) -> Has:
+    """`_list`: the rows that a visible List names as its items (https://hl7.org/fhir/R4/search.html#list)."""
+    texts = _alternatives(LIST, LIST, value)
+    if any(text.startswith("$") for text in texts):
+        raise BadSearch(f"{LIST}: ids of Lists; functional lists as {value[:64]} are not offered")
+    values = tuple(_token("_id", LIST, text) for text in texts)
+    return Has(reading.resource_type, "item", Criterion("List", "_id", "token", None, values))
 
 
 def _clause(reading: _Reading, name: str, value: str) -> Clause:
@@ -123,11 +161,7 @@ def _clause(reading: _Reading, name: str, value: str) -> Clause:
 
     if not is_path(name):
         return criterion(reading.resource_type, name)
-    clause = PathReader(name, criterion).clause(reading.resource_type, name)
-    reading.links += links_in(clause)
-    if reading.links > limits.CHAIN_LINKS:
-        raise TooCostly(f"{name[:100]}: the chains of this search lead through too many types; say which")
-    return clause
+    return PathReader(name, criterion).clause(reading.resource_type, name)
 
 
 def parameter_of(resource_type: str, code: str, name: str) -> SearchParameter:

@@ -14,7 +14,7 @@ from ehr.definitions import type_number
 from ehr.filter_forms import Sources, forms_of, reaches_of
 from ehr.row_filter import Parameters, RowFilter
 from ehr.search import limits, person
-from ehr.search.query import Chain, Clause, Has, SearchQuery
+from ehr.search.query import Chain, Clause, Has, Joined, Negated, SearchQuery
 
 _AGE_S = 60.0
 _MOST = 50_000
@@ -49,8 +49,10 @@ async def leading(row_filter: RowFilter, query: SearchQuery, pool: asyncpg.Pool)
 def _searches_through(clause: Clause) -> bool:
     """Whether rows that refer to others would be searched through once for each person, not found by the person."""
     match clause:
-        case Chain(alternatives=alternatives):
-            return any(_searches_through(inner) for inner in alternatives)
+        case Chain(alternatives=inner) | Joined(clauses=inner):
+            return any(_searches_through(each) for each in inner)
+        case Negated(clause=negated):
+            return _searches_through(negated)
         case Has(inner=inner):
             by_person = clause.resource_type == "Patient" and person.names_holder(inner.resource_type, clause.code)
             return not by_person or _searches_through(inner)

@@ -31,12 +31,6 @@ TERMINOLOGY_READS = 50
 """Value sets and code systems that one search reads."""
 VALUE_SET_DEPTH = 10
 """Value sets within value sets."""
-EXPANDED_CODES = 10_000
-"""Codes that a value set, or the codes above or below a code, may come to."""
-TERMINOLOGY_READS = 50
-"""Value sets and code systems that one search reads."""
-VALUE_SET_DEPTH = 10
-"""Value sets within value sets."""
 OPENED = 20_000
 """Bodies opened by one request for re-checks or for sorting by text."""
 CHAINED_KEYS = 2000
@@ -51,3 +45,9 @@ CHAIN_DEPTH = 10
 """Steps of one chain, those of `_has` among them."""
 CHAIN_LINKS = 150
 """Joins that the chains of one query come to, each target type of a reference without a type counted."""
+FILTER_LENGTH = 8192
+"""Characters of one `_filter`."""
+FILTER_DEPTH = 20
+"""Brackets within each other in a `_filter`."""
+FILTER_READINGS = 2000
+"""Comparisons of a `_filter`, each counted for each type that its path leads to."""

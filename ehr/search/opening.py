@@ -17,7 +17,18 @@ from ehr.keys import TermHasher
 from ehr.row_filter import RowFilter
 from ehr.search import limits
 from ehr.search.page import Position
-from ehr.search.query import Chain, Clause, Criterion, Has, RowKeys, SearchQuery, SortKey, criteria_of
+from ehr.search.query import (
+    Chain,
+    Clause,
+    Criterion,
+    Has,
+    Joined,
+    Negated,
+    RowKeys,
+    SearchQuery,
+    SortKey,
+    criteria_of,
+)
 from ehr.search.recheck import meets
 from ehr.search.rendering import Rendering
 from ehr.search.sort import NEWEST_FIRST, by_words, compare_rows, comparing, keys_of, order_of, unmoved, values_at
@@ -72,6 +83,10 @@ class Opening:
                 return replace(clause, alternatives=tuple([await self._found(inner) for inner in alternatives]))
             case Has(inner=inner):
                 return replace(clause, inner=await self._found(inner))
+            case Joined(clauses=clauses):
+                return replace(clause, clauses=tuple([await self._found(inner) for inner in clauses]))
+            case Negated(clause=negated):
+                return replace(clause, clause=await self._found(negated))
         return clause
 
     async def _found(self, inner: Clause) -> Clause:

@@ -104,6 +104,8 @@ class Criterion:
     values: tuple[Value, ...]
     missing: bool | None = None
     """For `:missing`: True looks for rows without, False for rows with the parameter."""
+    whole: Literal["equals", "ends"] | None = None
+    """For strings in `_filter`: what must hold of the whole string beside the criterion, whose rows are candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,24 @@ class Has:
     """On the source type."""
 
 
-Clause = Criterion | Chain | Has
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Clauses on the same row of which all (`and`) or some (`or`) hold, as `_filter` joins them."""
+
+    resource_type: str
+    operator: Literal["and", "or"]
+    clauses: tuple["Clause", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Negated:
+    """Rows that do not meet the clause."""
+
+    resource_type: str
+    clause: "Clause"
+
+
+Clause = Criterion | Chain | Has | Joined | Negated
 
 
 def criteria_of(clause: Clause) -> Iterator[Criterion]:
@@ -134,11 +153,11 @@ def criteria_of(clause: Clause) -> Iterator[Criterion]:
     match clause:
         case Criterion():
             yield clause
-        case Chain(alternatives=alternatives):
-            for inner in alternatives:
-                yield from criteria_of(inner)
-        case Has(inner=inner):
-            yield from criteria_of(inner)
+        case Chain(alternatives=inner) | Joined(clauses=inner):
+            for each in inner:
+                yield from criteria_of(each)
+        case Has(inner=below) | Negated(clause=below):
+            yield from criteria_of(below)
 
 
 def with_criteria(clause: Clause, change: Callable[[Criterion], Criterion]) -> Clause:
@@ -148,8 +167,12 @@ def with_criteria(clause: Clause, change: Callable[[Criterion], Criterion]) -> C
             return change(clause)
         case Chain(alternatives=alternatives):
             return replace(clause, alternatives=tuple(with_criteria(each, change) for each in alternatives))
+        case Joined(clauses=clauses):
+            return replace(clause, clauses=tuple(with_criteria(each, change) for each in clauses))
         case Has(inner=inner):
             return replace(clause, inner=with_criteria(inner, change))
+        case Negated(clause=negated):
+            return replace(clause, clause=with_criteria(negated, change))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,28 @@
 
 from typing import Any
 
-from ehr.indexing import Extractor
+from ehr.indexing import Extractor, normalise_string
 from ehr.search import string, token, uri
-from ehr.search.query import Criterion
+from ehr.search.query import Criterion, StringValue
 
 
 def meets(extractor: Extractor, criterion: Criterion, resource: dict[str, Any]) -> bool:
     """Whether the resource has what the criterion asks for."""
     texts = extractor.texts(criterion.resource_type, criterion.code, resource)
+    if criterion.whole is not None:
+        return _holds_of_whole(criterion, texts)
     match criterion.kind:
         case "string":
             return string.matches(criterion, texts)
         case "uri":
             return uri.matches(criterion, texts)
     return token.matches(criterion, texts)
+
+
+def _holds_of_whole(criterion: Criterion, texts: list[str]) -> bool:
+    """Whether some string equals one of the values, or ends in it, as they are compared (no case, no accents)."""
+    wanted = tuple(value.normalised for value in criterion.values if isinstance(value, StringValue))
+    normalised = [normalise_string(text) for text in texts]
+    if criterion.whole == "ends":
+        return any(text.endswith(wanted) for text in normalised)
+    return not set(wanted).isdisjoint(normalised)

@@ -6,7 +6,7 @@ from ehr.indexing import answering_terms
 from ehr.keys import row_key
 from ehr.search import date, number, quantity, reference, string, token, uri
 from ehr.search.chain import chain_condition, has_condition
-from ehr.search.query import Chain, Clause, Criterion, Has, RowKeys, TokenValue
+from ehr.search.query import Chain, Clause, Criterion, Has, Joined, Negated, RowKeys, TokenValue
 from ehr.search.rendering import Condition, Rendering
 
 _KINDS: dict[str, Callable[[Rendering, str, Criterion], Condition]] = {
@@ -37,7 +37,7 @@ def criterion_conditions(rendering: Rendering, alias: str, criterion: Criterion)
 
 
 def clause_conditions(rendering: Rendering, alias: str, clause: Clause) -> list[Condition]:
-    """Conditions of a criterion, a chain or a reverse chain."""
+    """Conditions of a criterion, a chain, a reverse chain, or what `_filter` makes of them."""
     match clause:
         case Criterion():
             return criterion_conditions(rendering, alias, clause)
@@ -45,6 +45,15 @@ def clause_conditions(rendering: Rendering, alias: str, clause: Clause) -> list[
             return [chain_condition(rendering, alias, clause, clause_conditions)]
         case Has():
             return [has_condition(rendering, alias, clause, clause_conditions)]
+        case Joined(operator="and", clauses=clauses):
+            return [condition for each in clauses for condition in clause_conditions(rendering, alias, each)]
+        case Joined(clauses=clauses):
+            sides = [rendering.conditions(alias, clause_conditions(rendering, alias, each)) for each in clauses]
+            return [Condition(sql=f"(({') or ('.join(sides)}))")]
+        case Negated(clause=negated):
+            # a comparison with what is absent is unknown, and what does not hold is to match
+            met = rendering.conditions(alias, clause_conditions(rendering, alias, negated))
+            return [Condition(sql=f"(({met}) is not true)")]
 
 
 def row_condition(rendering: Rendering, alias: str, resource_type: str, clauses: tuple[Clause, ...]) -> str:
@@ -67,6 +76,8 @@ def needs_opening(criterion: Criterion) -> bool:
     """Whether the index gives only candidates for this criterion."""
     if criterion.missing is not None:
         return False
+    if criterion.whole is not None:
+        return True
     if criterion.kind == "string":
         return string.needs_opening(criterion)
     if criterion.kind == "uri":

@@ -61,8 +61,10 @@ def batched(loader: httpx.Client, urls: list[str]) -> list[dict[str, Any]]:
 
 
 def value_of(parameter: dict[str, str], resource_type: str) -> str:
-    if parameter["name"] == "_id":
+    if parameter["name"] in {"_id", "_list"}:
         return "seven"
+    if parameter["name"] == "_filter":
+        return "_id eq seven"
     if parameter["type"] != "reference":
         return LEGAL[parameter["type"]]
     targets = search_parameters(resource_type)[parameter["name"]].targets

@@ -4,6 +4,7 @@ It shares no code with the search: values are picked by the official FHIRPath ex
 https://hl7.org/fhir/R4/search.html says.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable
@@ -208,6 +209,44 @@ class Question:
         }
         kind = f"{self.kind}:{self.modifier}" if self.modifier in {"text", "exact", "contains"} else self.kind
         return hits[kind]()
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One comparison of a `_filter`."""
+
+    question: Question
+    operator: str
+
+    def text(self) -> str:
+        """As a client writes it."""
+        value = self.question.choices[0][1]
+        quoted = self.question.kind == "string" or re.search(r'[\s)\]"]', value)
+        return f"{self.question.code} {self.operator} {json.dumps(value) if quoted else value}"
+
+    def holds(self, found: Values) -> bool:
+        """Whether a resource with these values matches."""
+        question, text = self.question, self.question.choices[0][1]
+        if self.operator == "pr":
+            return found.present == (text == "true")
+        if question.kind == "string":
+            mine, asked = [folded(each) for each in found.texts], folded(text)
+            return {
+                "eq": asked in mine,
+                "ne": bool(mine) and asked not in mine,
+                "co": any(asked in each for each in mine),
+                "sw": any(each.startswith(asked) for each in mine),
+                "ew": any(each.endswith(asked) for each in mine),
+            }[self.operator]
+        if question.kind == "date":
+            asked_span = span_of(text)
+            if self.operator == "po":
+                return any(mine[0] < asked_span[1] and mine[1] > asked_span[0] for mine in found.spans)
+            return any(span_matches(self.operator, mine, asked_span) for mine in found.spans)
+        if question.kind in ("quantity", "number"):
+            return any(_quantity_is(mine, self.operator, text) for mine in found.quantities)
+        hit = question.holds(found)
+        return found.present and not hit if self.operator == "ne" else hit
 
 
 def _token_is(mine: tuple[str | None, str | None], text: str) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -21,7 +21,7 @@ from ehr.person_filter import EveryPerson, InReach, KeptBy
 from ehr.row_filter import EVERYTHING, AboutNobody, AllOf, AnyOf, CustodianIn, Everything, LabelsNone, RowFilter
 from ehr.search.scope_linter import unscoped_aliases
 from ehr.store import Store
-from tests.generative.naive_search import Question, Values, folded, values_of
+from tests.generative.naive_search import Compared, Question, Values, folded, values_of
 from tests.search_record import SYNTHEA, Kept, ask, fill, kept, plain, recorded_statements, synthea
 
 pytestmark = pytest.mark.database
@@ -159,6 +159,7 @@ class Oracle:
             row
             for row in self.of_type(asked.resource_type, admits)
             if all(question.holds(self.values(row, question.code)) for question in asked.questions)
+            and (asked.filtered is None or asked.filtered.holds(row, self))
         ]
         for path in asked.paths:
             names = self.meeting(path, admits)
@@ -200,16 +201,39 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Filtered:
+    """A `_filter`: comparisons joined by and, or and not."""
+
+    operator: str
+    parts: "tuple[Filtered, ...] | Compared"
+
+    def text(self) -> str:
+        if isinstance(self.parts, Compared):
+            return self.parts.text()
+        if self.operator == "not":
+            return f"not ({self.parts[0].text()})"
+        return "(" + f" {self.operator} ".join(part.text() for part in self.parts) + ")"
+
+    def holds(self, row: Kept, oracle: "Oracle") -> bool:
+        if isinstance(self.parts, Compared):
+            return self.parts.holds(oracle.values(row, self.parts.question.code))
+        held = [part.holds(row, oracle) for part in self.parts]
+        return {"and": all(held), "or": any(held), "not": not held[0]}[self.operator]
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     resource_type: str
     questions: tuple[Question, ...]
     paths: tuple[Path, ...]
+    filtered: Filtered | None
     count: int
     total: str
 
     def text(self) -> str:
         pairs = [question.text() for question in self.questions]
         pairs += [path.text() for path in self.paths]
+        pairs += [("_filter", self.filtered.text())] if self.filtered is not None else []
         pairs += [("_count", str(self.count)), ("_total", self.total)]
         return f"{self.resource_type}?{urlencode(pairs)}"
 
@@ -291,14 +315,49 @@ def _paths(draw: st.DrawFn, resource_type: str, depth: int) -> Path:
     return Path(resource_type, code, reverse, below, typed)
 
 
+OPERATORS = {
+    "token": ("eq", "ne"),
+    "string": ("eq", "ne", "co", "sw", "ew"),
+    "reference": ("eq", "re", "ne"),
+    "date": ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "po"),
+    "quantity": ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb"),
+}
+
+
+@st.composite
+def _compared(draw: st.DrawFn, resource_type: str) -> Filtered:
+    question = draw(_questions(resource_type))
+    if question.modifier == "missing":
+        return Filtered("", Compared(question, "pr"))
+    question = replace(question, modifier=None, choices=question.choices[:1])
+    if question.kind == "token":
+        known = _cached_candidates(resource_type, question.code, "token")
+        question = replace(question, choices=(("", draw(st.sampled_from(known))),))
+    return Filtered("", Compared(question, draw(st.sampled_from(OPERATORS[question.kind]))))
+
+
+def _filters(resource_type: str) -> st.SearchStrategy[Filtered]:
+    def joined(parts: st.SearchStrategy[Filtered]) -> st.SearchStrategy[Filtered]:
+        two = st.tuples(parts, parts)
+        return st.one_of(
+            st.builds(Filtered, st.sampled_from(["and", "or"]), two),
+            st.builds(Filtered, st.just("not"), st.tuples(parts)),
+        )
+
+    return st.recursive(_compared(resource_type), joined, max_leaves=4)
+
+
 @st.composite
 def _asked(draw: st.DrawFn) -> Asked:
     resource_type = draw(st.sampled_from(sorted(CODES)))
     questions = tuple(draw(st.lists(_questions(resource_type), min_size=0, max_size=2)))
     deepest = draw(st.sampled_from([0, 1, 1, 2, 3]))
     paths = tuple(draw(_paths(resource_type, deepest)) for _ in range(draw(st.integers(1, 2)) if deepest else 0))
+    filtered = draw(_filters(resource_type)) if draw(st.integers(0, 2)) == 0 else None
     count = draw(st.sampled_from([5, 50, 1000]))
-    return Asked(resource_type, questions, paths, count, draw(st.sampled_from(["accurate", "none", "estimate"])))
+    return Asked(
+        resource_type, questions, paths, filtered, count, draw(st.sampled_from(["accurate", "none", "estimate"]))
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
