@@ -4,6 +4,7 @@ They have no index entries of their own, which in an Observation were a quarter 
 quantities; whoever makes a term or looks up a parameter's number for a query asks `answering` first.
 """
 
+from ehr.indexing.same_tokens import stored_token
 from ehr.keys import TermHasher
 
 _ANSWERED_BY: dict[tuple[str, str], tuple[str, ...]] = {
@@ -30,4 +31,7 @@ def is_derived(resource_type: str, code: str) -> bool:
 
 def answering_terms(hasher: TermHasher, resource_type: str, code: str, kind: str, value: str) -> tuple[int, ...]:
     """The terms of one value: a row that has one of them has the value."""
-    return tuple(hasher.term(resource_type, each, kind, value) for each in answering(resource_type, code))
+    parameters = answering(resource_type, code)
+    if kind == "token":
+        return tuple(hasher.term(resource_type, p, kind, stored_token(resource_type, p, value)) for p in parameters)
+    return tuple(hasher.term(resource_type, parameter, kind, value) for parameter in parameters)

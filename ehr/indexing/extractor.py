@@ -1,6 +1,6 @@
 """The extractor: one compiled walk for each resource type."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import tzinfo
 from typing import Any
 
@@ -8,6 +8,7 @@ from ehr.definitions import SearchParameter
 from ehr.fhirpath import CompiledExpression
 from ehr.fhirpath import compile as compile_expression
 from ehr.fhirpath.nodes import Node
+from ehr.indexing.composite import Elements, Found
 from ehr.indexing.dates import PLATFORM_ZONE
 from ehr.indexing.derived import is_derived
 from ehr.indexing.entries import IndexEntries
@@ -15,6 +16,7 @@ from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
 from ehr.indexing.measures import QuantityLeaves, date_leaf, number_leaf
 from ehr.indexing.plan import Branch, Leaf, NotPlain, Tree, branches_of, implicit_systems, indexed_parameters
 from ehr.indexing.reference import References, reference_leaf, uri_leaf
+from ehr.indexing.same_tokens import implied_systems
 from ehr.indexing.string import string_leaf, texts_of
 from ehr.indexing.token import Term, TokenLeaves, main_code
 from ehr.keys import TermHasher, parameter_number
@@ -38,6 +40,7 @@ class Extractor:
         self._plans: dict[str, Walk] = {}
         self._text_walks: dict[tuple[str, str], Walk] = {}
         self._reference_walks: dict[str, Walk] = {}
+        self._elements: dict[tuple[str, str], Elements] = {}
 
     def entries(self, resource_type: str, resource: Mapping[str, Any]) -> IndexEntries:
         """The index entries of a valid resource, as `ehr.json_text.parse` gives it."""
@@ -76,6 +79,13 @@ class Extractor:
         walk(resource, found)
         return {code: list(dict.fromkeys(targets)) for code, targets in found.items()}
 
+    def elements(self, resource_type: str, code: str, resource: Mapping[str, Any]) -> Iterator[tuple[Found, ...]]:
+        """What each element of a composite parameter has for its parts."""
+        walk = self._elements.get((resource_type, code))
+        if walk is None:
+            walk = self._elements[resource_type, code] = Elements(resource_type, code, self._leaf_maker)
+        return walk(resource)
+
     def _plan(self, resource_type: str) -> Walk:
         parameters = [p for p in indexed_parameters(resource_type) if not is_derived(resource_type, p.code)]
         makers = {parameter.code: self._leaf_maker(resource_type, parameter) for parameter in parameters}
@@ -88,6 +98,7 @@ class Extractor:
         number = parameter_number(resource_type, code)
         tokens: dict[str | None, TokenLeaves] = {}
         quantities = QuantityLeaves(term, number)
+        codes_alone = implied_systems(resource_type, code) is not None
 
         def make(_parameter: SearchParameter, branch: Branch) -> Leaf | None:  # noqa: PLR0911 - one return for each kind
             name = branch.type_name
@@ -111,7 +122,7 @@ class Extractor:
         def _token(branch: Branch) -> Leaf | None:
             value_set = implicit_systems(branch.element) if branch.type_name == "code" else None
             if value_set not in tokens:
-                tokens[value_set] = TokenLeaves(term, value_set)
+                tokens[value_set] = TokenLeaves(term, None if codes_alone else value_set, codes_alone=codes_alone)
             leaf = tokens[value_set].leaf(branch.type_name)
             main = main_code(term, branch.type_name) if MAIN_CODE.get(resource_type) == code else None
             return leaf if leaf is None or main is None else _both(leaf, main)

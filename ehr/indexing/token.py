@@ -18,10 +18,14 @@ Term = Callable[[str, str], int]
 class TokenLeaves:
     """Makes leaves for the types that a token parameter may select."""
 
-    def __init__(self, term: Term, value_set: str | None) -> None:
-        """Take the terms of one parameter, and the value set of a code's required binding."""
+    def __init__(self, term: Term, value_set: str | None, *, codes_alone: bool = False) -> None:
+        """Take the terms of one parameter, and the value set of a code's required binding.
+
+        `codes_alone`: the values have no system of their own, and are stored as codes (`ehr.indexing.same_tokens`).
+        """
         self._term = term
         self._present = term("present", "")
+        self._codes_alone = codes_alone
         self._cache: dict[Any, tuple[int, ...]] = {}
         self._systems: dict[str, list[str]] = {}
         for system, code in (codes_of(value_set) if value_set is not None else None) or ():
@@ -48,7 +52,7 @@ class TokenLeaves:
     def _pair(self, system: str | None, value: str) -> list[int]:
         term = self._term
         if system is None:
-            return [term("token", value), term("token", f"|{value}")]
+            return [term("token", value)] if self._codes_alone else [term("token", value), term("token", f"|{value}")]
         return [term("token", value), term("token", f"{system}|{value}"), term("token", f"{system}|")]
 
     def _text(self, text: str) -> list[int]:

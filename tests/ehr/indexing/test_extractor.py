@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from ehr.definitions import RESOURCE_TYPES, search_parameters
-from ehr.indexing import MAIN_CODE, MAIN_DATE, ROW_COLUMNS, Extractor, IndexEntries, date_range, indexed_parameters
+from ehr.indexing import (
+    MAIN_CODE,
+    MAIN_DATE,
+    ROW_COLUMNS,
+    Extractor,
+    IndexEntries,
+    answering_terms,
+    date_range,
+    indexed_parameters,
+)
 from ehr.indexing.plan import KINDS, NotPlain, branches_of
 from ehr.keys import TermHasher, parameter_number
 
@@ -36,7 +45,8 @@ OBSERVATION: dict[str, Any] = {
 
 
 def _term(code: str, kind: str, value: str, resource_type: str = "Observation") -> int:
-    return HASHER.term(resource_type, code, kind, value)
+    (term,) = answering_terms(HASHER, resource_type, code, kind, value)
+    return term
 
 
 def _of(resource: dict[str, Any]) -> IndexEntries:
