@@ -43,12 +43,12 @@ def parameter_number(resource_type: str, code: str) -> int:
 class TermHasher:
     """Hashes (type, parameter, kind, value) to the signed 64-bit terms of `resource.terms`.
 
-    kinds: "token" ("system|code", "|code" = code without system, "system|" = any code of it, "code" = code whatever
-    its system; the last alone where values have no system of their own, `ehr.indexing.same_tokens`), "of-type" ("system|code|value" of an Identifier that has a type), "prefix" (first n characters,
-    n <= 16, of a normalised string), "exact" (the string as it is), "gram" (character trigrams), "uri", "present"
-    (value ""), "identifier" ("system|value" of a Reference.identifier, or "|value", and "value"), "text" (beginnings,
-    of the lengths `ehr.indexing.text_prefix` knows, of CodeableConcept.text, Coding.display and Identifier.type.text,
-    normalised).
+    kinds: "token" ("system|code", "|code" = code without system, "system|" = any code of it, "code" = code whatever its
+    system; the last alone where values have no system of their own, `ehr.indexing.same_tokens`), "of-type"
+    ("system|code|value" of an Identifier that has a type), "prefix" (first n characters, n <= 16, of a normalised
+    string), "exact" (the string as it is), "gram" (character trigrams), "uri", "present" (value ""), "identifier"
+    ("system|value" of a Reference.identifier, or "|value", and "value"), "text" (beginnings, of the lengths
+    `ehr.indexing.text_prefix` knows, of CodeableConcept.text, Coding.display and Identifier.type.text, normalised).
     References: `reference(...)` = row key of the target XOR a salt of the parameter, so that SQL can go from a
     target row to the term (`row.key # salt`) and back.
     """

@@ -3,6 +3,7 @@
 Token case: terms hold codes as written. Tokens of code elements are found by their implicit system too.
 """
 
+from ehr.indexing.composite import Found, is_of_resource, parts_of
 from ehr.indexing.dates import PLATFORM_ZONE, date_range
 from ehr.indexing.derived import answering, answering_terms
 from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT, IndexEntries
@@ -20,13 +21,16 @@ __all__ = [
     "PLATFORM_ZONE",
     "ROW_COLUMNS",
     "Extractor",
+    "Found",
     "IndexEntries",
     "answering",
     "answering_terms",
     "date_range",
     "decimal_range",
     "indexed_parameters",
+    "is_of_resource",
     "normalise_string",
+    "parts_of",
     "selected_types",
     "text_prefix",
 ]
