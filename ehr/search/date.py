@@ -3,6 +3,7 @@
 Search values and indexed values are half-open ranges of microseconds; a value without a zone is in the platform's.
 """
 
+from collections.abc import Callable
 from datetime import datetime, tzinfo
 
 from ehr.errors import BadSearch, KanglianError
@@ -26,6 +27,18 @@ _COMPARISONS: dict[Prefix, str] = {
     "ap": "({from} < {high} and {to} > {low})",
 }
 """A range [from, to) of the index against the range [low, high) that is looked for."""
+_ADMITS: dict[Prefix, Callable[[int, int, int, int], bool]] = {
+    "eq": lambda start, end, low, high: start >= low and end <= high and start < high,
+    "ne": lambda start, end, low, high: not (start >= low and end <= high),
+    "gt": lambda _start, end, _low, high: end > high,
+    "lt": lambda start, _end, low, _high: start < low,
+    "ge": lambda start, end, low, high: end > high or (start >= low and end <= high),
+    "le": lambda start, end, low, high: start < low or (start >= low and end <= high),
+    "sa": lambda start, _end, _low, high: start >= high,
+    "eb": lambda _start, end, low, _high: end <= low,
+    "ap": lambda start, end, low, high: start < high and end > low,
+}
+"""The same for a range that was extracted from an opened row."""
 _DAY_US = 86_400_000_000
 _BY_START: dict[Prefix, str] = {
     "lt": "{at} < {low}",
@@ -84,6 +97,11 @@ def comparison(rendering: Rendering, low_sql: str, high_sql: str, value: DateVal
     if "{high}" in text:
         named["high"] = rendering.add(value.high_us, "bigint")
     return text.format_map(named)
+
+
+def admits(value: DateValue, low_us: int, high_us: int) -> bool:
+    """Whether an extracted range is one that the value admits."""
+    return _ADMITS[value.prefix](low_us, high_us, value.low_us, value.high_us)
 
 
 def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Condition:

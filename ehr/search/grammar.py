@@ -11,15 +11,37 @@ from functools import partial
 
 from ehr.definitions import SearchParameter, is_resource_type, search_parameters
 from ehr.errors import BadSearch, Issue, TooCostly
-from ehr.indexing import PLATFORM_ZONE
-from ehr.search import controls, date, filter_grammar, limits, number, quantity, reference, string, token, uri
+from ehr.indexing import PLATFORM_ZONE, parts_of
+from ehr.search import (
+    composite,
+    controls,
+    date,
+    filter_grammar,
+    limits,
+    number,
+    quantity,
+    reference,
+    string,
+    token,
+    uri,
+)
 from ehr.search.chain_grammar import PathReader, is_path, links_in
-from ehr.search.query import Clause, Criterion, Has, Joined, ReferenceValue, SearchQuery, TokenValue, Value
+from ehr.search.query import (
+    Clause,
+    CompositeValue,
+    Criterion,
+    Has,
+    Joined,
+    ReferenceValue,
+    SearchQuery,
+    TokenValue,
+    Value,
+)
 from ehr.search.remembered import ParsedQueries
 from ehr.search.terminology import SET_MODIFIERS
 from ehr.search.text import split, usable
 
-_KINDS = frozenset({"token", "string", "reference", "date", "quantity", "number", "uri"})
+_KINDS = frozenset({"composite", "token", "string", "reference", "date", "quantity", "number", "uri"})
 MODIFIERS: dict[str, frozenset[str]] = {
     "token": token.MODIFIERS,
     "string": string.MODIFIERS,
@@ -28,6 +50,7 @@ MODIFIERS: dict[str, frozenset[str]] = {
     "quantity": quantity.MODIFIERS,
     "number": number.MODIFIERS,
     "uri": uri.MODIFIERS,
+    "composite": composite.MODIFIERS,
 }
 """What each kind of parameter takes; a reference takes the names of its target types too."""
 _TOKEN_READERS: dict[str | None, Callable[[str, str], Value]] = {
@@ -192,6 +215,8 @@ def _criterion(reading: _Reading, named: _Named, value: str) -> Criterion:
         only, modifier = modifier, None
     if modifier is not None and parameter.kind == "token" and not token.takes(resource_type, parameter, modifier):
         raise BadSearch(f"Unknown modifier: {name[:100]} ({code} selects nothing that :{modifier} is about)")
+    if parameter.kind == "composite":
+        return _composite(reading, named, value)
     if modifier == "missing":
         return _missing(resource_type, code, parameter.kind, name, value)
     if modifier == "mdm":
@@ -204,6 +229,21 @@ def _criterion(reading: _Reading, named: _Named, value: str) -> Criterion:
     if sum(len(one.targets) for one in values if isinstance(one, ReferenceValue)) > limits.TERMS:
         raise TooCostly(f"{code}: too many values without a type")
     return Criterion(resource_type, code, parameter.kind, modifier, values)
+
+
+def _composite(reading: _Reading, named: _Named, value: str) -> Criterion:
+    parts = [part.parameter.code for part in parts_of(named.resource_type, named.code)]
+    values = []
+    for text in _alternatives(named.code, named.name, value):
+        texts = split(text, "$")
+        if len(texts) != len(parts) or not all(texts):
+            raise BadSearch(f"{named.name[:100]}: {'$'.join(parts)}")
+        each = [
+            _criterion(reading, _Named(named.resource_type, part, None, f"{named.name[:100]}: {part}"), found)
+            for part, found in zip(parts, texts, strict=True)
+        ]
+        values.append(CompositeValue(tuple(each)))
+    return Criterion(named.resource_type, named.code, "composite", None, tuple(values))
 
 
 def _alternatives(code: str, name: str, value: str) -> list[str]:

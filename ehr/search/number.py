@@ -58,6 +58,27 @@ def comparison(rendering: Rendering, alias: str, value: NumberValue) -> str:
     return f"({alias}.{column} {operator} {exact()})"
 
 
+def admits(value: NumberValue, low: Decimal, high: Decimal) -> bool:  # noqa: PLR0911 - one return for each prefix
+    """The same comparison for bounds that were extracted from an opened row."""
+    match value.prefix:
+        case "gt":
+            return high > value.value
+        case "ge":
+            return high >= value.value
+        case "lt":
+            return low < value.value
+        case "le":
+            return low <= value.value
+        case "sa":
+            return low > value.value
+        case "eb":
+            return high < value.value
+        case "ap":
+            return low <= value.high and high >= value.low
+    within = low >= value.low and high < value.high
+    return not within if value.prefix == "ne" else within and low < value.high
+
+
 def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Condition:
     """Rows with a number that one of the values admits."""
     index = rendering.alias("n")

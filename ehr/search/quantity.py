@@ -1,8 +1,8 @@
 """Quantity parameters: https://hl7.org/fhir/R4/search.html#quantity."""
 
 from ehr.errors import BadSearch
-from ehr.indexing import answering
-from ehr.keys import parameter_number
+from ehr.indexing import IndexEntries, answering
+from ehr.keys import TermHasher, parameter_number
 from ehr.search import number
 from ehr.search.query import Criterion, QuantityValue
 from ehr.search.rendering import NEVER, Condition, Rendering
@@ -33,6 +33,25 @@ def _unit(rendering: Rendering, alias: str, parameter: tuple[str, str], value: Q
         return f"{alias}.system_code = {term(f'{value.system}|{value.code}')}"
     hashed = term(value.code)
     return f"({alias}.code = {hashed} or {alias}.unit = {hashed})"
+
+
+def admits(hasher: TermHasher, criterion: Criterion, value: QuantityValue, entries: IndexEntries) -> bool:
+    """Whether one of the extracted quantities is one that the value admits."""
+    code, *_ = answering(criterion.resource_type, criterion.code)
+
+    def term(text: str) -> int:
+        return hasher.term(criterion.resource_type, code, "token", text)
+
+    for _, system_code, unit_code, unit, low, high in entries.quantities:
+        if not number.admits(value.number, low, high):
+            continue
+        if value.code is None:
+            return True
+        if value.system is not None and system_code == term(f"{value.system}|{value.code}"):
+            return True
+        if value.system is None and term(value.code) in {unit_code, unit}:
+            return True
+    return False
 
 
 def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Condition:

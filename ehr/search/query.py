@@ -88,8 +88,24 @@ class CodeSet:
     tokens: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CompositeValue:
+    """The parts of a composite, all of which one element must meet; each is a criterion of one value."""
+
+    parts: tuple["Criterion", ...]
+
+
 Value = (
-    TokenValue | StringValue | ReferenceValue | DateValue | NumberValue | QuantityValue | UriValue | RowKeys | CodeSet
+    TokenValue
+    | StringValue
+    | ReferenceValue
+    | DateValue
+    | NumberValue
+    | QuantityValue
+    | UriValue
+    | RowKeys
+    | CodeSet
+    | CompositeValue
 )
 
 

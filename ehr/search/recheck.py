@@ -3,12 +3,14 @@
 from typing import Any
 
 from ehr.indexing import Extractor, normalise_string
-from ehr.search import string, token, uri
+from ehr.search import composite, string, token, uri
 from ehr.search.query import Criterion, StringValue
 
 
 def meets(extractor: Extractor, criterion: Criterion, resource: dict[str, Any]) -> bool:
     """Whether the resource has what the criterion asks for."""
+    if criterion.kind == "composite":
+        return composite.matches(extractor, criterion, resource)
     texts = extractor.texts(criterion.resource_type, criterion.code, resource)
     if criterion.whole is not None:
         return _holds_of_whole(criterion, texts)

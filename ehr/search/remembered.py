@@ -20,7 +20,7 @@ def _is_short(pairs: Sequence[tuple[str, str]]) -> bool:
 
 
 def _measures_from_now(value: str) -> bool:
-    return value.startswith("ap") or ",ap" in value or " ap " in value
+    return value.startswith("ap") or ",ap" in value or "$ap" in value or " ap " in value
 
 
 class ParsedQueries:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ehr.indexing import answering_terms
 from ehr.keys import row_key
-from ehr.search import date, number, quantity, reference, string, token, uri
+from ehr.search import composite, date, number, quantity, reference, string, token, uri
 from ehr.search.chain import chain_condition, has_condition
 from ehr.search.query import Chain, Clause, Criterion, Has, Joined, Negated, RowKeys, TokenValue
 from ehr.search.rendering import Condition, Rendering
@@ -33,6 +33,8 @@ def criterion_conditions(rendering: Rendering, alias: str, criterion: Criterion)
         return [Condition(sql=f"{alias}.key = any({keys})", negated=criterion.modifier == "not", keyed=True)]
     if criterion.kind == "reference":
         return reference.condition(rendering, alias, criterion)
+    if criterion.kind == "composite":
+        return composite.conditions(rendering, alias, criterion, criterion_conditions)
     return [_KINDS[criterion.kind](rendering, alias, criterion)]
 
 
@@ -82,4 +84,6 @@ def needs_opening(criterion: Criterion) -> bool:
         return string.needs_opening(criterion)
     if criterion.kind == "uri":
         return uri.needs_opening(criterion)
+    if criterion.kind == "composite":
+        return composite.needs_opening(criterion)
     return criterion.kind == "token" and token.needs_opening(criterion)
