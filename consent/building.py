@@ -203,6 +203,8 @@ def read_scope(
     # a condition matches nothing that the token lets its bearer neither look at nor change
     letters: tuple[Interaction, ...] = (interaction,) if interaction in ("read", "search") else _TOUCHING
     allowed = any_of(*(smart_filter(grants, letter, hasher, in_context) for letter in letters))
+    if interaction == "export":
+        allowed = all_of(*(smart_filter(grants, letter, hasher, in_context) for letter in ("read", "search")))
     now = datetime.now(UTC)
     boundary = datetime.fromtimestamp(until_us / 1e6, UTC) if until_us < 2**52 else now + _LONGEST_LIFE
     names = "+".join(role.name for role in roles) or "no role"

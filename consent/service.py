@@ -19,10 +19,11 @@ from consent.coded import IndexTerms
 from consent.counting import refuses_counts
 from consent.decision import Context, Decision, Evaluator
 from consent.filing import reclassify
+from consent.internal import STORED_TYPES
 from consent.policy import Policy, preset
 from consent.projection import AccessProjection
 from consent.rules import NO_CONSENT, ClassRules, decode_class
-from consent.smart import allowed_types, grants_of
+from consent.smart import allowed_types, grants_of, system_grants
 from ehr.access.classes import mark_reviewed
 from ehr.access.people import OnePerson, one_person
 from ehr.access.state import (
@@ -192,7 +193,7 @@ class Consent:
             caller.fhir_user,
             purpose_of(caller),
             caller.scopes,
-            interaction if interaction in ("read", "search") else "update",
+            interaction if interaction in ("read", "search", "export") else "update",
             emergency,
             action,
         )
@@ -225,10 +226,24 @@ class Consent:
             policy=self.policy,
             decisions=evaluated.decisions,
             until_us=evaluated.until,
-            grants=grants_of(caller),
+            grants=system_grants(caller) if interaction == "export" else grants_of(caller),
             interaction=interaction,
             hasher=self.store.hasher,
         )
+
+    async def export_scope(self, caller: Caller) -> ReadScope:
+        """What a machine client may take in bulk now; Forbidden for everybody else."""
+        self.export_types(caller)
+        return await self._cached(caller, "export", emergency=False, action="disclose")
+
+    def export_types(self, caller: Caller, asked: Collection[str] = ()) -> frozenset[str]:
+        """The types that a machine client may take in bulk; Forbidden where one of those asked is none of them."""
+        grants = system_grants(caller)
+        types = frozenset(asked) or STORED_TYPES
+        allowed = allowed_types(grants, "read", types) & allowed_types(grants, "search", types)
+        if not allowed or (asked and allowed != types):
+            raise Forbidden("Bulk exports need scopes of level system, system/*.rs, for the types asked for.")
+        return allowed
 
     async def context(self, caller: Caller, *, emergency: bool = False, action: str = "access") -> Context:
         """The caller as consents see it."""

@@ -60,6 +60,11 @@ def grants_of(caller: Caller) -> tuple[Grant, ...]:
     return tuple(grant for grant in read_grants(caller.scopes) if grant.level != "system" or is_machine)
 
 
+def system_grants(caller: Caller) -> tuple[Grant, ...]:
+    """The scopes of level `system`, which bulk work asks for; none for people."""
+    return tuple(grant for grant in grants_of(caller) if grant.level == "system")
+
+
 def letter_of(interaction: str) -> str:
     """The letter of an interaction in `.cruds`."""
     return _LETTER[interaction]

@@ -9,7 +9,8 @@ from typing import Literal
 
 from ehr.row_filter import RowFilter
 
-Interaction = Literal["create", "read", "update", "delete", "search"]
+Interaction = Literal["create", "read", "update", "delete", "search", "export"]
+"""An export reads and searches: it needs what both need."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -16,14 +16,14 @@ from fhir_api.routing import NOT_STORED, SERVERS_OWN, offered
 from fhir_api.services import Services
 
 _SMART = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
-_SEARCHABLE_KINDS = frozenset({"composite", "number", "date", "string", "token", "reference", "quantity", "uri"})
+_BULK_DATA = "http://hl7.org/fhir/uv/bulkdata"
+_SEARCHABLE_KINDS = frozenset({"number", "date", "string", "token", "reference", "quantity", "uri"})
 _RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
 _SPECIAL = {
     filter_grammar.NAME: f"Operators: {' '.join(filter_grammar.OPERATORS)}, as far as they fit the parameter; and, or,"
     " not, brackets, and paths through references.",
     LIST: "Ids of Lists: the resources that they name as items.",
 }
-_RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
 
 
 def _search_parameters(resource_type: str) -> list[dict[str, str]]:
@@ -33,7 +33,7 @@ def _search_parameters(resource_type: str) -> list[dict[str, str]]:
         {"name": code, "definition": parameter.url, "type": parameter.kind}
         for code, parameter in sorted(search_parameters(resource_type).items())
         if parameter.kind in _SEARCHABLE_KINDS and parameter.expression is not None and code not in _RESULT_PARAMETERS
-    ] + [{"name": name, "type": "special", "documentation": text} for name, text in _SPECIAL.items()]
+    ]
 
 
 def _resource(resource_type: str) -> dict[str, Any]:
@@ -77,12 +77,24 @@ def _includes(resource_type: str) -> dict[str, Any]:
     return found
 
 
+def _of_type(services: Services, resource_type: str) -> dict[str, Any]:
+    """The operations of a type."""
+    if resource_type == "Patient":
+        return _operations(services, "patient-export", "patient-export")
+    return _operations(services, "group-export", "group-export") if resource_type == "Group" else {}
+
+
+def _operations(services: Services, shape: str, definition: str) -> dict[str, Any]:
+    """Bulk Data's operation of a shape, where there is a place for its files."""
+    if services.bulk_folder is None or not offered(shape, ""):
+        return {}
+    return {"operation": [{"name": "export", "definition": f"{_BULK_DATA}/OperationDefinition/{definition}"}]}
+
+
 def _search_documentation() -> str:
     """What no element of the statement says about searches."""
     modifiers = "; ".join(
-        f"{kind}: {' '.join(f':{name}' for name in sorted(taken))}"
-        for kind, taken in sorted(MODIFIERS.items())
-        if taken
+        f"{kind}: {' '.join(f':{name}' for name in sorted(taken))}" for kind, taken in sorted(MODIFIERS.items())
     )
     return (
         f"Searches by GET and POST _search. Modifiers: {modifiers}, and :[type] of references. Prefixes of dates,"
@@ -123,13 +135,17 @@ def capability_statement(services: Services) -> dict[str, Any]:
         "fhirVersion": "4.0.1",
         "format": ["json", "application/fhir+json"],
         "patchFormat": ["application/json-patch+json", "application/fhir+json"],
+        **({"instantiates": [f"{_BULK_DATA}/CapabilityStatement/bulk-data"]} if services.bulk_folder else {}),
         "rest": [
             {
                 "mode": "server",
                 "documentation": _search_documentation(),
                 "security": security,
-                "resource": [_resource(name) for name in RESOURCE_TYPES if name not in NOT_STORED],
+                "resource": [
+                    _resource(name) | _of_type(services, name) for name in RESOURCE_TYPES if name not in NOT_STORED
+                ],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "history-system"}],
+                **_operations(services, "system-export", "export"),
             }
         ],
     }

@@ -9,7 +9,7 @@ import asyncio
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -24,6 +24,7 @@ _IN_PLACE_BYTES = 256 * 1024
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _PIECE_BYTES = 1_024
 """At the highest ratio of the formats such a piece opens to 32 MiB."""
+_FILE_PIECE_BYTES = 1024 * 1024
 _MOST_MEMBERS = 4_096
 """Programs that pack in parallel write a body of members."""
 _WIDEST_WINDOW = 8 * 1024 * 1024
@@ -62,6 +63,19 @@ def _packed(body: bytes, coding: str) -> bytes:
         return zstandard.ZstdCompressor(level=1).compress(body)
     packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP_WINDOW)
     return packer.compress(body) + packer.flush()
+
+
+def pieces_of(file: BinaryIO, coding: str | None) -> Iterator[bytes]:
+    """What a file sends in a coding, or as it is, in pieces that are not empty."""
+    packer: Any = None
+    if coding is not None:
+        gzip = coding == "gzip"
+        packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP_WINDOW) if gzip else zstandard.ZstdCompressor(1).compressobj()
+    while read := file.read(_FILE_PIECE_BYTES):
+        if piece := packer.compress(read) if packer is not None else read:
+            yield piece
+    if packer is not None and (rest := packer.flush()):
+        yield rest
 
 
 def codings_of(header: bytes | None) -> tuple[str, ...]:

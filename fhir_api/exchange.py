@@ -4,17 +4,19 @@ https://asgi.readthedocs.io/en/latest/specs/www.html, https://hl7.org/fhir/R4/ht
 """
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from ehr.errors import Malformed, TooCostly
-from fhir_api.content_coding import SMALLEST_BYTES, chosen, codings_of, opened, packed
+from fhir_api.content_coding import SMALLEST_BYTES, chosen, codings_of, opened, packed, pieces_of
 from fhir_api.operation_outcome import TooLarge, TooSlow
 
 AsgiScope = MutableMapping[str, Any]
@@ -130,6 +132,24 @@ class Exchange:
         lines.append((b"x-request-id", self.trace.encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
         await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def answer_file(self, status: int, path: Path, headers: list[Header]) -> None:
+        """Send a file piece by piece, in the coding that the client takes; nothing of it is kept in memory."""
+        self.status = status
+        coding = chosen(self.headers.get(b"accept-encoding", b""))
+        headers.append((b"vary", b"accept-encoding"))
+        if coding is not None:
+            headers.append((b"content-encoding", coding.encode()))
+        headers.append((b"x-request-id", self.trace.encode()))
+        with path.open("rb") as file:
+            if coding is None:
+                headers.append((b"content-length", b"%d" % os.fstat(file.fileno()).st_size))
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            if self.method != "HEAD":
+                pieces = iter(pieces_of(file, coding))
+                while piece := await asyncio.to_thread(next, pieces, b""):
+                    await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
 
 
 def decode_component(data: bytes) -> str:

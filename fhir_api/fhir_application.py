@@ -63,7 +63,10 @@ class FhirApplication:
             answer = Answer(401, UNAUTHENTICATED_BODY, [JSON_TYPE, NO_STORE, _CHALLENGE])
         except KanglianError as error:
             answer = refusal(error)
-        await exchange.answer(answer.status, answer.body, answer.headers)
+        if answer.file is not None:
+            await exchange.answer_file(answer.status, answer.file, answer.headers)
+        else:
+            await exchange.answer(answer.status, answer.body, answer.headers)
         self._metrics.count(name, answer.status, time.perf_counter() - started)
 
     async def _session(self, exchange: Exchange) -> Session:
@@ -89,7 +92,7 @@ class FhirApplication:
         )
         try:
             found = self._routed(exchange, request)
-            shown = self._presentation(exchange)
+            shown = self._presentation(exchange) if found.is_json else Presentation(exchange.pairs())
             request.pairs, request.pretty = shown.rest, shown.pretty
             answer = await found.handler(request)
         except KanglianError as error:

@@ -7,6 +7,7 @@ https://hl7.org/fhir/R4/http.html
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from consent import Caller
@@ -32,6 +33,8 @@ class Answer:
     status: int
     body: bytes = b""
     headers: list[Header] = field(default_factory=lambda: [JSON_TYPE, NO_STORE])
+    file: Path | None = None
+    """Sent in place of the body, a piece at a time."""
 
 
 @dataclass(slots=True)

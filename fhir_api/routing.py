@@ -17,6 +17,7 @@ Handler = Callable[[FhirRequest], Awaitable[Answer]]
 Action = Literal["C", "R", "U", "D", "E"]
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
+_JOB = re.compile(r"[A-Za-z0-9_-]{22}\Z")
 SERVERS_OWN = frozenset({"AuditEvent"})
 """Types that are not rows of the record: read and search only, by handlers of their own."""
 NOT_STORED = frozenset({"Parameters"})
@@ -35,13 +36,15 @@ class Route:
     resource_type: str = ""
     resource_id: str = ""
     version: str = ""
+    is_json: bool = True
+    """Answered in the form that Accept and _format choose; else in a form of its own."""
 
 
 _Methods = dict[str, Route]
 _BY_SHAPE: dict[str, _Methods] = {}
 
 
-def register(shape: str, method: str, handler: Handler, name: str, action: Action) -> None:
+def register(shape: str, method: str, handler: Handler, name: str, action: Action, *, is_json: bool = True) -> None:
     """Offer an interaction.
 
     Args:
@@ -51,9 +54,10 @@ def register(shape: str, method: str, handler: Handler, name: str, action: Actio
         handler: the interaction.
         name: its restful-interaction code.
         action: its AuditEvent.action.
+        is_json: False where it has a form of its own.
     """
     methods = _BY_SHAPE.setdefault(shape, {})
-    methods[method] = Route(handler, name, action)
+    methods[method] = Route(handler, name, action, is_json=is_json)
     if method == "GET":
         methods["HEAD"] = methods["GET"]
 
@@ -76,7 +80,7 @@ def route(method: str, segments: Sequence[str | None]) -> Route:
         raise MethodNotOffered(_listed(methods))
     if shape == "base":
         return found
-    return Route(found.handler, found.name, found.action, resource_type, resource_id, version)
+    return replace(found, resource_type=resource_type, resource_id=resource_id, version=version)
 
 
 def allowed_methods(segments: Sequence[str | None]) -> str:
@@ -96,20 +100,39 @@ def _listed(methods: Iterable[str]) -> str:
     return ", ".join(sorted({*methods, "OPTIONS"}))
 
 
+_FIXED: dict[tuple[str | None, ...], tuple[str, str, str, str]] = {
+    (): ("base", "", "", ""),
+    ("",): ("base", "", "", ""),
+    ("_history",): ("system-history", "", "", ""),
+    ("$export",): ("system-export", "", "", ""),
+    ("Patient", "$export"): ("patient-export", "Patient", "", ""),
+}
+
+
 def _shape(segments: Sequence[str | None]) -> tuple[str, str, str, str]:
+    fixed = _FIXED.get(tuple(segments))
+    if fixed is not None:
+        return fixed
     match segments:
-        case [""] | []:
-            return "base", "", "", ""
         case [str(name)] | [str(name), ""] if name in TYPES:
             return "type", name, "", ""
         case [str(name), "_search"] if name in TYPES:
             return "type-search", name, "", ""
-        case ["_history"]:
-            return "system-history", "", "", ""
         case [str(name), "_history"] if name in TYPES:
             return "type-history", name, "", ""
         case [str(name), str(resource_id), *rest] if name in TYPES and _ID.match(resource_id):
             return _instance(name, resource_id, rest)
+        case ["_bulk", str(job), *rest] if _JOB.match(job):
+            return _of_bulk_job(job, rest)
+    raise NotFound
+
+
+def _of_bulk_job(job: str, rest: Sequence[str | None]) -> tuple[str, str, str, str]:
+    match rest:
+        case []:
+            return "bulk-status", "", job, ""
+        case [str(file)]:
+            return "bulk-file", "", job, file
     raise NotFound
 
 
@@ -119,6 +142,8 @@ def _instance(name: str, resource_id: str, rest: Sequence[str | None]) -> tuple[
             return "instance", name, resource_id, ""
         case ["_history"]:
             return "history", name, resource_id, ""
+        case ["$export"] if name == "Group":
+            return "group-export", name, resource_id, ""
         case ["_history", str(version)] if _ID.match(version):
             return "version", name, resource_id, version
     raise NotFound

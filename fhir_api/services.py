@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from consent import Caller
@@ -28,6 +29,12 @@ class Decisions(Protocol):
 
     async def refresh(self) -> None:
         """Read policies and classes anew, after a statement said that they changed."""
+
+    async def export_scope(self, caller: Caller) -> ReadScope:
+        """What a machine client may take in bulk now; Forbidden for everybody else."""
+
+    def export_types(self, caller: Caller, asked: Collection[str] = ()) -> frozenset[str]:
+        """The types that it may take; Forbidden where one of those asked is none of them."""
 
     async def write_scope(self, caller: Caller, *, even_nothing: bool = False) -> WriteScope:
         """What the caller may write now; raises Forbidden likewise, unless a scope `even_nothing` will do."""
@@ -75,4 +82,6 @@ class Services:
     """What is still missing before the platform is ready ("demo is being loaded"); None = nothing."""
     walk: Sequence[str] = field(default_factory=tuple)
     """The README's lines to paste, shown on the first page."""
+    bulk_folder: Path | None = None
+    """Where the files of bulk jobs lie, the same for all workers; without it none is offered."""
     version: str = "0.1.0"

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import mmap
+import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -18,6 +19,8 @@ from kanglian.supervise import Child
 # A Bundle of some hundred resources is a hundred thousand containers that all live until it is written: with Python's
 # thresholds (700, 10, 10) looking through them again and again for cycles took a quarter of the time of writing them.
 _COLLECT_AFTER = (50_000, 10, 20)
+_BULK_NICENESS = 5
+"""Readers and writers have the processor first."""
 _PRELOADED = (
     *("uvloop", "uvicorn", "consent", "ehr.store", "hospital_adapters.mllp.door", "hospital_adapters.worker"),
     *("fhir_api.application", "fhir_api.server"),
@@ -43,6 +46,7 @@ def table(serving: Serving) -> Iterator[Child]:
         yield _child(f"http-{number}", _http, serving)
     yield _child("feeds", _feeds, serving)
     yield _child("jobs", _jobs, serving)
+    yield _child("bulk", _bulk, serving)
     yield _child("analytics", _analytics, serving)
     yield Child("opening", lambda: _run(_opening(serving)), once=True)
 
@@ -119,6 +123,13 @@ async def _jobs(serving: Serving) -> None:
     """Jobs, conversion of what waits in the inbox, sealing of the audit."""
     stop = _stop_event()
     await wiring.work(serving.settings, serving.database_url, stop)
+
+
+async def _bulk(serving: Serving) -> None:
+    """Exports and imports; apart from the jobs, since they compute for minutes."""
+    os.nice(_BULK_NICENESS)
+    stop = _stop_event()
+    await wiring.work_in_bulk(serving.settings, serving.database_url, stop)
 
 
 async def _analytics(serving: Serving) -> None:

@@ -117,7 +117,13 @@ async def services(settings: Settings, database_url: str, readiness: mmap.mmap) 
             readiness=missing,
             walk=readme_walk() if settings.embedded_default else (),
             link_key=load_index_key(settings.data_dir / "keys" / "link.key"),
+            bulk_folder=bulk_folder(settings),
         )
+
+
+def bulk_folder(settings: Settings) -> Path:
+    """Where the files of bulk jobs lie, one folder each; all processes share it."""
+    return settings.data_dir / "bulk"
 
 
 def readme_walk() -> tuple[str, ...]:
@@ -214,6 +220,16 @@ async def work(settings: Settings, database_url: str, stop: asyncio.Event) -> No
         tasks.create_task(worker.run(stop))
         tasks.create_task(keep_sealing(database_url, stop=stop))
         tasks.create_task(keep_statistics(database_url, stop=stop))
+
+
+async def work_in_bulk(settings: Settings, database_url: str, stop: asyncio.Event) -> None:
+    """Run exports and imports, until told to stop; apart from the other jobs, which are short and do not wait."""
+    from ehr.store.jobs import run_jobs  # noqa: PLC0415 - children only
+    from kanglian.bulk import BulkWork  # noqa: PLC0415 - likewise
+
+    async with record(settings, database_url) as opened:
+        work = BulkWork(opened.store, opened.consent, bulk_folder(settings))
+        await run_jobs(database_url, work.handlers(), stop=stop)
 
 
 def _refresher(settings: Settings, opened: Record) -> "Refresher":

@@ -3,6 +3,7 @@
 Level 3 with a dictionary of 64 KiB: 7.7 times smaller in 4 us, opened in 1.5 us (scripts/train_dictionary.py).
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -43,3 +44,9 @@ def pack_body(body: bytes) -> bytes:
 def open_body(body: bytes, dictionary: int) -> bytes:
     """Give back the JSON bytes exactly as they were packed."""
     return _decompressor(dictionary).decompress(body)
+
+
+def opener(dictionary: int) -> Callable[[bytes], bytes]:
+    """`open_body` of one dictionary, for many bodies in a row."""
+    opened: Callable[[bytes], bytes] = _decompressor(dictionary).decompress
+    return opened

@@ -62,17 +62,18 @@ class Worker:
         self._connection = connection
         self._number = number
 
-    async def claim(self, kinds: list[str]) -> Job | None:
-        """Claim the oldest job of these kinds that is due, or None; the claim is committed when this returns."""
+    async def claim(self, kinds: list[str], *, only: int | None = None) -> Job | None:
+        """Claim the oldest job of these kinds that is due, or this one where it is; committed when this returns."""
         with database_errors():
             row = await self._connection.fetchrow(
                 "update job set state = 'claimed', worker = $1, attempts = attempts + 1 where job = ("
                 "select job from job where state = 'waiting' and not_before <= $2 and kind = any($3::text[]) "
-                "order by not_before, job limit 1 for update skip locked) "
+                "and ($4::bigint is null or job = $4) order by not_before, job limit 1 for update skip locked) "
                 "returning job, kind, payload::text as payload, attempts",
                 self._number,
                 now_us(),
                 kinds,
+                only,
             )
         if row is None:
             return None
@@ -83,9 +84,12 @@ class Worker:
         with database_errors():
             await self._connection.execute("delete from job where job = $1 and worker = $2", job.job, self._number)
 
-    async def fail(self, job: Job, error: str) -> None:
-        """Let the job wait for its next attempt (1 s, doubling), or mark it failed after the last."""
-        last = job.attempts >= MOST_ATTEMPTS
+    async def fail(self, job: Job, error: str, *, again: bool = False) -> None:
+        """Let the job wait for its next attempt (1 s, doubling), or mark it failed after the last.
+
+        Where it is not the job's fault, there is always one `again`.
+        """
+        last = job.attempts >= MOST_ATTEMPTS and not again
         with database_errors():
             await self._connection.execute(
                 "update job set state = $3, worker = null, error = $4, not_before = $5 where job = $1 and worker = $2",
@@ -162,16 +166,38 @@ async def _work(worker: Worker, handlers: Mapping[str, Handler], poll_s: float, 
             if not given_back:
                 await _pause(stop, poll_s)
             continue
-        try:
-            await handlers[job.kind](job)
-        except Unavailable:
-            await worker.fail(job, "the database was away")
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is the job's failure
-            _log.exception("job %s of kind %s failed", job.job, job.kind)
-            await worker.fail(job, f"{type(error).__name__}: {error}")
-        else:
-            await worker.finish(job)
+        await perform(worker, handlers, job)
+
+
+async def perform(worker: Worker, handlers: Mapping[str, Handler], job: Job) -> None:
+    """Do a claimed job, and say in the table how it ended.
+
+    Raises:
+        Unavailable: the database is away; the job waits.
+    """
+    try:
+        await handlers[job.kind](job)
+    except Unavailable:
+        await worker.fail(job, "the database was away", again=True)
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is the job's failure
+        _log.exception("job %s of kind %s failed", job.job, job.kind)
+        await worker.fail(job, f"{type(error).__name__}: {error}")
+    else:
+        await worker.finish(job)
+
+
+async def due_jobs(connection: asyncpg.Connection, kinds: list[str]) -> list[int]:
+    """The jobs of these kinds that are due, and those of workers that died, which wait again from now on."""
+    with database_errors():
+        await connection.execute(_GIVE_BACK, _LOCK_SPACE, 0)
+        rows = await connection.fetch(
+            "select job from job where state = 'waiting' and not_before <= $1 and kind = any($2::text[]) "
+            "order by not_before, job limit 1000",
+            now_us(),
+            kinds,
+        )
+    return [row["job"] for row in rows]
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -1,5 +1,8 @@
 """The interactions that this server offers; the CapabilityStatement says what stands here."""
 
+from fhir_api.bulk.export import export_group, export_patients, export_system
+from fhir_api.bulk.files import file
+from fhir_api.bulk.status import end, status
 from fhir_api.interactions.audit_events import read_event, search_events, search_events_by_post
 from fhir_api.interactions.bundle import bundle
 from fhir_api.interactions.create import create
@@ -33,6 +36,16 @@ def register_all() -> None:
     register("type-history", "GET", history_of_type, "history-type", "R")
     register("system-history", "GET", history_of_system, "history-system", "R")
     register("version", "GET", vread, "vread", "R")
+    for shape, handler in (
+        ("system-export", export_system),
+        ("patient-export", export_patients),
+        ("group-export", export_group),
+    ):
+        register(shape, "GET", handler, "operation", "E")
+        register(shape, "POST", handler, "operation", "E")
+    register("bulk-status", "GET", status, "operation", "E")
+    register("bulk-status", "DELETE", end, "operation", "D")
+    register("bulk-file", "GET", file, "operation", "R", is_json=False)
     register("type:AuditEvent", "GET", search_events, _SEARCH, "E")
     register("type-search:AuditEvent", "POST", search_events_by_post, _SEARCH, "E")
     register("instance:AuditEvent", "GET", read_event, "read", "R")

@@ -73,6 +73,7 @@ async def _serve(
             link_key=secret(platform.keys_path, "links"),
             issuer=platform.issuer,
             analytics=analytics and AnalyticsService(AnalyticsFiles(analytics), store.record),
+            bulk_folder=platform.keys_path / "bulk",
         )
         server = uvicorn.Server(server_configuration(create_app(services), host="127.0.0.1", port=port))
         loop, ending = asyncio.get_running_loop(), asyncio.Event()

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ehr.definitions import RESOURCE_TYPES, search_parameter_of, search_parameters
+from ehr.definitions import RESOURCE_TYPES, search_parameters
 from ehr.errors import BadSearch
 from ehr.search import parse
 from tests.fhir_api.conftest import Platform
@@ -65,9 +65,6 @@ def value_of(parameter: dict[str, str], resource_type: str) -> str:
         return "seven"
     if parameter["name"] == "_filter":
         return "_id eq seven"
-    if parameter["type"] == "composite":
-        parts = search_parameters(resource_type)[parameter["name"]].components
-        return "$".join(LEGAL.get(search_parameter_of(address).kind, "Patient/seven") for address, _ in parts)
     if parameter["type"] != "reference":
         return LEGAL[parameter["type"]]
     targets = search_parameters(resource_type)[parameter["name"]].targets
@@ -84,7 +81,15 @@ def test_all_types_are_stated_with_their_profile(rest: dict[str, Any], loader: h
     assert loader.get("/fhir/_history?_count=1").status_code == 200
     assert {entry["code"] for entry in rest["interaction"]} == {"transaction", "batch", "history-system"}
     assert "searchParam" not in rest
-    assert "operation" not in rest
+    assert [each["name"] for each in rest["operation"]] == ["export"]
+    by_type = {each["type"]: each["operation"] for each in rest["resource"] if "operation" in each}
+    assert {name: [each["name"] for each in found] for name, found in by_type.items()} == {
+        "Patient": ["export"], "Group": ["export"],
+    }  # fmt: skip
+    for path in ("$export", "Patient/$export"):
+        assert loader.get(f"/fhir/{path}").status_code == 202, path
+    for path in ("Group/absent/$export", "Observation/$export", "Patient/absent/$export"):
+        assert loader.get(f"/fhir/{path}").status_code == 404, path
     for method, path in (("GET", "/fhir?_lastUpdated=gt2000"), ("POST", "/fhir/_search")):
         assert loader.request(method, path).status_code in {404, 405}, path
 

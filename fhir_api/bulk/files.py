@@ -1,0 +1,31 @@
+"""The files of a bulk job: NDJSON as it lies on the disk, to the client alone that asked for it.
+
+https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-output-file-request
+"""
+
+import msgspec
+
+from ehr.bulk.export import ExportProgress
+from ehr.bulk.export_files import published
+from ehr.errors import NotFound
+from fhir_api.bulk.signing import holds
+from fhir_api.bulk.status import own_job
+from fhir_api.exchange import NO_STORE
+from fhir_api.fhir_request import Answer, FhirRequest
+
+_NDJSON = (b"content-type", b"application/fhir+ndjson")
+
+
+async def file(request: FhirRequest) -> Answer:
+    """GET /fhir/_bulk/{id}/{file}: the lines; who reads them is written down first."""
+    bulk = await own_job(request)
+    folder = request.services.bulk_folder
+    if bulk.state != "complete" or folder is None:
+        raise NotFound
+    if not holds(request.services.link_key, bulk, request.version, dict(request.pairs)):
+        raise NotFound
+    found = published(msgspec.json.decode(bulk.progress, type=ExportProgress).files).get(request.version)
+    if found is None or not (folder / bulk.id / found.name).is_file():
+        raise NotFound
+    await request.services.store.record(request.note())
+    return Answer(200, b"", [_NDJSON, NO_STORE], folder / bulk.id / found.name)

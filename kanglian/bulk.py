@@ -1,0 +1,87 @@
+"""Bulk work as the platform does it: the jobs of exports and imports, with the decisions of `consent` inside."""
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from consent import Caller
+from consent.service import Consent
+from ehr.audit_note import AuditNote
+from ehr.bulk import export, jobs
+from ehr.bulk.export_request import ExportRequest
+from ehr.bulk.jobs import BulkJob, Claim, LostClaim
+from ehr.errors import KanglianError, Unavailable
+from ehr.store import Store
+from ehr.store.jobs import Handler, Job
+
+
+@dataclass(frozen=True, slots=True)
+class BulkWork:
+    """Does bulk jobs over one record; their files lie in `folder`, one folder each."""
+
+    store: Store
+    consent: Consent
+    folder: Path
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Handlers by kind of job."""
+        return {
+            jobs.KINDS["export"]: self.do_export,
+            jobs.EXPIRE: self.expire,
+        }
+
+    async def do_export(self, job: Job) -> None:
+        """Go on with an export, to its end."""
+        identity = str(job.payload["bulk"])
+        bulk = await jobs.find(self.store.pool, identity)
+        if bulk is None or bulk.state == "complete":
+            return
+        caller = msgspec.convert(bulk.caller, Caller)
+        claim = Claim(self.store.pool, bulk, job)
+        work = export.Export(
+            self.store,
+            claim,
+            self.folder / identity,
+            lambda: self.consent.export_scope(caller),
+            self.consent.refresh,
+            note_of(bulk, caller),
+            msgspec.convert(bulk.request["export"], ExportRequest),
+        )
+        await self._ended(claim, work.run())
+
+    async def _ended(self, claim: Claim, work: Awaitable[None]) -> None:
+        """Do the work; what the client is to blame for ends the job and is told to it."""
+        try:
+            await work
+        except LostClaim:
+            if await jobs.find(self.store.pool, claim.bulk.id) is None:
+                export.remove(self.folder / claim.bulk.id)
+        except Unavailable:
+            raise
+        except KanglianError as error:
+            await claim.fail(str(error))
+
+    async def expire(self, job: Job) -> None:
+        """Remove the files of a bulk job that was cancelled, or whose time is over."""
+        identity = str(job.payload["bulk"])
+        await jobs.mark_gone(self.store.pool, identity)
+        export.remove(self.folder / identity)
+
+
+def note_of(bulk: BulkJob, caller: Caller) -> AuditNote:
+    """What the audit says of a bulk job; its id is the trace."""
+    return AuditNote(
+        "R" if bulk.kind == "export" else "C",
+        bulk.kind,
+        caller.subject,
+        caller.client,
+        caller.organisation,
+        tuple(sorted(caller.roles)),
+        caller.purpose_of_use,
+        caller.reason,
+        str(bulk.request["address"])[:4_096],
+        bulk.id,
+        str(bulk.request["decision"]),
+    )
