@@ -249,6 +249,18 @@ class Compared:
         return found.present and not hit if self.operator == "ne" else hit
 
 
+def sort_value(found: Values, kind: str, *, descending: bool) -> Any:
+    """What a row is sorted by (SC-12): of several values the lowest going up, the highest going down; else None."""
+    values: list[Any] = {
+        "date": [span[0] for span in found.spans],
+        "quantity": [low for low, _, _ in found.quantities],
+        "number": [low for low, _, _ in found.quantities],
+        "string": [folded(text) for text in found.texts if folded(text)],
+        "token": [code for _, code in found.tokens if code] or found.texts,
+    }.get(kind, found.references)
+    return (max if descending else min)(values, default=None)
+
+
 def _token_is(mine: tuple[str | None, str | None], text: str) -> bool:
     system, bar, code = text.rpartition("|")
     if not bar:

@@ -21,7 +21,7 @@ from ehr.person_filter import EveryPerson, InReach, KeptBy
 from ehr.row_filter import EVERYTHING, AboutNobody, AllOf, AnyOf, CustodianIn, Everything, LabelsNone, RowFilter
 from ehr.search.scope_linter import unscoped_aliases
 from ehr.store import Store
-from tests.generative.naive_search import Compared, Question, Values, folded, values_of
+from tests.generative.naive_search import Compared, Question, Values, folded, sort_value, values_of
 from tests.search_record import SYNTHEA, Kept, ask, fill, kept, plain, recorded_statements, synthea
 
 pytestmark = pytest.mark.database
@@ -164,7 +164,20 @@ class Oracle:
         for path in asked.paths:
             names = self.meeting(path, admits)
             found = [row for row in found if row.name in names]
-        return [row.name for row in sorted(found, key=lambda row: (-row.last_updated_us, -row.key))]
+        if not asked.sort:
+            return [row.name for row in sorted(found, key=lambda row: (-row.last_updated_us, -row.key))]
+        found.sort(key=lambda row: row.key, reverse=asked.sort[-1][1])
+        for code, descending in reversed(asked.sort):
+            found = self._sorted(found, code, descending=descending)
+        return [row.name for row in found]
+
+    def _sorted(self, rows: list[Kept], code: str, *, descending: bool) -> list[Kept]:
+        """In the order of one parameter, those without it last; equal ones stay as they are."""
+        kind = search_parameters(rows[0].resource["resourceType"])[code].kind if rows else ""
+        values = {row.name: sort_value(self.values(row, code), kind, descending=descending) for row in rows}
+        having = [row for row in rows if values[row.name] is not None]
+        having.sort(key=lambda row: values[row.name], reverse=descending)
+        return having + [row for row in rows if values[row.name] is None]
 
     def meeting(self, path: "Path", admits: Callable[[Kept], bool]) -> set[str]:
         """The names of the rows from which a path leads, step by step, to a row that meets its end."""
@@ -227,6 +240,8 @@ class Asked:
     questions: tuple[Question, ...]
     paths: tuple[Path, ...]
     filtered: Filtered | None
+    sort: tuple[tuple[str, bool], ...]
+    """(code, descending)"""
     count: int
     total: str
 
@@ -234,6 +249,8 @@ class Asked:
         pairs = [question.text() for question in self.questions]
         pairs += [path.text() for path in self.paths]
         pairs += [("_filter", self.filtered.text())] if self.filtered is not None else []
+        order = ",".join(f"{'-' if descending else ''}{code}" for code, descending in self.sort)
+        pairs += [("_sort", order)] if order else []
         pairs += [("_count", str(self.count)), ("_total", self.total)]
         return f"{self.resource_type}?{urlencode(pairs)}"
 
@@ -355,9 +372,10 @@ def _asked(draw: st.DrawFn) -> Asked:
     paths = tuple(draw(_paths(resource_type, deepest)) for _ in range(draw(st.integers(1, 2)) if deepest else 0))
     filtered = draw(_filters(resource_type)) if draw(st.integers(0, 2)) == 0 else None
     count = draw(st.sampled_from([5, 50, 1000]))
-    return Asked(
-        resource_type, questions, paths, filtered, count, draw(st.sampled_from(["accurate", "none", "estimate"]))
-    )
+    total = draw(st.sampled_from(["accurate", "none", "estimate"]))
+    keys = st.tuples(st.sampled_from(CODES[resource_type].split()), st.booleans())
+    sort = tuple(draw(st.lists(keys, max_size=3))) if draw(st.integers(0, 2)) == 0 else ()
+    return Asked(resource_type, questions, paths, filtered, sort, count, total)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
