@@ -6,17 +6,20 @@ https://hl7.org/fhir/R4/capabilitystatement.html, https://hl7.org/fhir/smart-app
 from typing import Any
 
 from ehr.definitions import RESOURCE_TYPES, search_parameters
+from ehr.definitions.compartments import COMPARTMENTS
 from ehr.search import filter_grammar
 from ehr.search.controls import NOT_ROWS, followed
 from ehr.search.grammar import LIST, MODIFIERS
 from ehr.search.query import PREFIXES
 from fhir_api.interactions import audit_events
 from fhir_api.issuer.discovery import oauth_members
-from fhir_api.routing import NOT_STORED, SERVERS_OWN, offered
+from fhir_api.routing import NOT_STORED, SERVERS_OWN, offered, operations
 from fhir_api.services import Services
 
 _SMART = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_CORE = "http://hl7.org/fhir"
 _BULK_DATA = "http://hl7.org/fhir/uv/bulkdata"
+_EXPORTS = {"": "export", "Patient": "patient-export", "Group": "group-export"}
 _SEARCHABLE_KINDS = frozenset({"number", "date", "string", "token", "reference", "quantity", "uri"})
 _RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
 _SPECIAL = {
@@ -77,18 +80,13 @@ def _includes(resource_type: str) -> dict[str, Any]:
     return found
 
 
-def _of_type(services: Services, resource_type: str) -> dict[str, Any]:
-    """The operations of a type."""
-    if resource_type == "Patient":
-        return _operations(services, "patient-export", "patient-export")
-    return _operations(services, "group-export", "group-export") if resource_type == "Group" else {}
-
-
-def _operations(services: Services, shape: str, definition: str) -> dict[str, Any]:
-    """Bulk Data's operation of a shape, where there is a place for its files."""
-    if services.bulk_folder is None or not offered(shape, ""):
-        return {}
-    return {"operation": [{"name": "export", "definition": f"{_BULK_DATA}/OperationDefinition/{definition}"}]}
+def _operations(services: Services, resource_type: str) -> dict[str, Any]:
+    """The operations of a type, or those of the whole system for an empty name; nothing where there are none."""
+    found = [{"name": each.name, "definition": each.definition} for each in operations(resource_type)]
+    export = _EXPORTS.get(resource_type)
+    if export is not None and services.bulk_folder is not None:
+        found.append({"name": "export", "definition": f"{_BULK_DATA}/OperationDefinition/{export}"})
+    return {"operation": found} if found else {}
 
 
 def _search_documentation() -> str:
@@ -142,10 +140,11 @@ def capability_statement(services: Services) -> dict[str, Any]:
                 "documentation": _search_documentation(),
                 "security": security,
                 "resource": [
-                    _resource(name) | _of_type(services, name) for name in RESOURCE_TYPES if name not in NOT_STORED
+                    _resource(name) | _operations(services, name) for name in RESOURCE_TYPES if name not in NOT_STORED
                 ],
                 "interaction": [{"code": "transaction"}, {"code": "batch"}, {"code": "history-system"}],
-                **_operations(services, "system-export", "export"),
+                "compartment": [f"{_CORE}/CompartmentDefinition/{name.lower()}" for name in COMPARTMENTS],
+                **_operations(services, ""),
             }
         ],
     }

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ehr.definitions import RESOURCE_TYPES
+from ehr.definitions.compartments import COMPARTMENTS, compartment
 from ehr.errors import NotFound
 from fhir_api.fhir_request import Answer, FhirRequest
 from fhir_api.operation_outcome import MethodNotOffered
 
 Handler = Callable[[FhirRequest], Awaitable[Answer]]
 Action = Literal["C", "R", "U", "D", "E"]
+Level = Literal["base", "type", "instance"]
 
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _JOB = re.compile(r"[A-Za-z0-9_-]{22}\Z")
@@ -62,6 +64,50 @@ def register(shape: str, method: str, handler: Handler, name: str, action: Actio
         methods["HEAD"] = methods["GET"]
 
 
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation that is offered: where its definition stands, and at which addresses it answers."""
+
+    name: str
+    definition: str
+    levels: tuple[Level, ...]
+    types: tuple[str, ...]
+    """Empty = every type of the record."""
+
+
+_OPERATIONS: dict[str, Operation] = {}
+
+
+def register_operation(
+    operation: Operation, handler: Handler, action: Action = "E", methods: Sequence[str] = ("GET", "POST")
+) -> None:
+    """Offer an operation at each of its addresses.
+
+    Args:
+        operation: its name without `$`, definition and addresses.
+        handler: answers it.
+        action: its AuditEvent.action.
+        methods: POST alone where it changes something.
+    """
+    _OPERATIONS[operation.definition] = operation
+    for level in operation.levels:
+        for suffix in [f":{name}" for name in operation.types] if operation.types and level != "base" else [""]:
+            for method in methods:
+                register(f"{level}${operation.name}{suffix}", method, handler, "operation", action)
+
+
+def operations(resource_type: str) -> list[Operation]:
+    """The operations of a type; of the whole system for an empty name."""
+    if not resource_type:
+        return [each for each in _OPERATIONS.values() if "base" in each.levels]
+    stored = resource_type not in _BY_TYPE
+    return [
+        each
+        for each in _OPERATIONS.values()
+        if set(each.levels) - {"base"} and (resource_type in each.types or (not each.types and stored))
+    ]
+
+
 def route(method: str, segments: Sequence[str | None]) -> Route:
     """The interaction of a method and decoded path segments after `/fhir/`.
 
@@ -93,7 +139,8 @@ def allowed_methods(segments: Sequence[str | None]) -> str:
 
 
 def _methods(shape: str, resource_type: str) -> _Methods | None:
-    return _BY_SHAPE.get(f"{shape}:{resource_type}" if resource_type in _BY_TYPE else shape)
+    own = _BY_SHAPE.get(f"{shape}:{resource_type}")
+    return own if own is not None or resource_type in _BY_TYPE else _BY_SHAPE.get(shape)
 
 
 def _listed(methods: Iterable[str]) -> str:
@@ -109,6 +156,9 @@ _FIXED: dict[tuple[str | None, ...], tuple[str, str, str, str]] = {
 }
 
 
+_OF_TYPE = {"_search": "type-search", "_history": "type-history"}
+
+
 def _shape(segments: Sequence[str | None]) -> tuple[str, str, str, str]:
     fixed = _FIXED.get(tuple(segments))
     if fixed is not None:
@@ -116,12 +166,19 @@ def _shape(segments: Sequence[str | None]) -> tuple[str, str, str, str]:
     match segments:
         case [str(name)] | [str(name), ""] if name in TYPES:
             return "type", name, "", ""
-        case [str(name), "_search"] if name in TYPES:
-            return "type-search", name, "", ""
-        case [str(name), "_history"] if name in TYPES:
-            return "type-history", name, "", ""
+        case [str(name), str(word)] if name in TYPES and word in _OF_TYPE:
+            return _OF_TYPE[word], name, "", ""
+        case [str(name), str(operation)] if name in TYPES and operation.startswith("$"):
+            return f"type{operation}", name, "", ""
         case [str(name), str(resource_id), *rest] if name in TYPES and _ID.match(resource_id):
             return _instance(name, resource_id, rest)
+    return _of_system(segments)
+
+
+def _of_system(segments: Sequence[str | None]) -> tuple[str, str, str, str]:
+    match segments:
+        case [str(operation)] if operation.startswith("$"):
+            return f"base{operation}", "", "", ""
         case ["_bulk", str(job), *rest] if _JOB.match(job):
             return _of_bulk_job(job, rest)
     raise NotFound
@@ -146,6 +203,19 @@ def _instance(name: str, resource_id: str, rest: Sequence[str | None]) -> tuple[
             return "group-export", name, resource_id, ""
         case ["_history", str(version)] if _ID.match(version):
             return "version", name, resource_id, version
+        case [str(operation)] if operation.startswith("$"):
+            return f"instance{operation}", name, resource_id, ""
+        case [str(inside), *search] if name in COMPARTMENTS and search in ([], ["_search"]):
+            return _compartment(name, resource_id, inside, search)
+    raise NotFound
+
+
+def _compartment(name: str, resource_id: str, inside: str, search: Sequence[str | None]) -> tuple[str, str, str, str]:
+    """The rows of a type, or of all (`*`), that belong to one resource; `version` holds which."""
+    if inside == "*" and not search:
+        return "compartment", name, resource_id, inside
+    if inside in compartment(name) and inside not in _BY_TYPE:
+        return "compartment-search" if search else "compartment", name, resource_id, inside
     raise NotFound
 
 

@@ -5,8 +5,10 @@ from fhir_api.bulk.files import file
 from fhir_api.bulk.status import end, status
 from fhir_api.interactions.audit_events import read_event, search_events, search_events_by_post
 from fhir_api.interactions.bundle import bundle
+from fhir_api.interactions.compartment import search_compartment, search_compartment_by_post
 from fhir_api.interactions.create import create
 from fhir_api.interactions.delete import conditional_delete, delete
+from fhir_api.interactions.everything import everything
 from fhir_api.interactions.history import history, history_of_system, history_of_type
 from fhir_api.interactions.parameters import check_parameters
 from fhir_api.interactions.patch import conditional_patch, patch
@@ -14,7 +16,7 @@ from fhir_api.interactions.read import read
 from fhir_api.interactions.search import search_by_post, search_type
 from fhir_api.interactions.update import conditional_update, update
 from fhir_api.interactions.vread import vread
-from fhir_api.routing import register
+from fhir_api.routing import Operation, register, register_operation
 
 _SEARCH = "search-type"
 
@@ -52,3 +54,14 @@ def register_all() -> None:
     register("type:Parameters", "POST", check_parameters, "create", "C")
     register("type:Parameters", "PUT", check_parameters, "update", "U")
     register("instance:Parameters", "PUT", check_parameters, "update", "U")
+    register("compartment", "GET", search_compartment, _SEARCH, "E")
+    register("compartment-search", "POST", search_compartment_by_post, _SEARCH, "E")
+    _register_operations()
+
+
+def _register_operations() -> None:
+    base = "http://hl7.org/fhir/OperationDefinition"
+    patients = Operation("everything", f"{base}/Patient-everything", ("type", "instance"), ("Patient",))
+    encounters = Operation("everything", f"{base}/Encounter-everything", ("instance",), ("Encounter",))
+    register_operation(patients, everything)
+    register_operation(encounters, everything)

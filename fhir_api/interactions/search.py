@@ -3,10 +3,12 @@
 https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 """
 
+from dataclasses import dataclass, replace
 from urllib.parse import quote_plus
 
 from ehr.errors import BadSearch
 from ehr.search import SearchResult, search
+from ehr.search.query import Clause
 from fhir_api.bundle_text import bundle_text, outcome_entry, search_entry
 from fhir_api.exchange import parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
@@ -15,47 +17,70 @@ from fhir_api.negotiation import check_form_type, presentation
 PAGE_PARAMETER = "_page"
 
 
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Where a search looks: not among all rows of the type."""
+
+    prefix: str
+    """Of the address before the type."""
+    clause: Clause
+    """What the rows meet."""
+    link_key: bytes
+    names: tuple[tuple[str, str], ...]
+    """The Patient whom the address names, as a search would."""
+
+
 async def search_type(request: FhirRequest) -> Answer:
     """GET /fhir/{type}?...: a page of the rows that match and that the caller may see."""
-    return await _search(request, request.pairs)
+    return await search_pairs(request, request.pairs)
 
 
 async def search_by_post(request: FhirRequest) -> Answer:
     """POST /fhir/{type}/_search: the form's parameters together with the address's."""
+    return await search_pairs(request, await form_pairs(request))
+
+
+async def form_pairs(request: FhirRequest) -> list[tuple[str, str]]:
+    """The parameters of the address and of a form body; the audit row shows them all."""
     check_form_type(request.header(b"content-type"))
     data = await request.body()
     shown = presentation(parse_pairs(data) if data else [], request.header(b"accept"))
     request.pretty = request.pretty or shown.pretty
     pairs = request.pairs + shown.rest
     request.target += "?" + "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in pairs)
-    return await _search(request, pairs)
+    return pairs
 
 
-async def _search(request: FhirRequest, pairs: list[tuple[str, str]]) -> Answer:
+async def search_pairs(request: FhirRequest, pairs: list[tuple[str, str]], within: Within | None = None) -> Answer:
+    """Answer a search by these parameters."""
     cursors = [value for name, value in pairs if name == PAGE_PARAMETER]
     if len(cursors) > 1:
         raise BadSearch(f"{PAGE_PARAMETER} is given twice.")
     criteria = [pair for pair in pairs if pair[0] != PAGE_PARAMETER]
     query = request.services.store.parse(request.resource_type, criteria, lenient=request.prefer.lenient)
+    link_key, prefix, named = request.services.link_key, "", criteria
+    if within is not None:
+        query = replace(query, clauses=(within.clause, *query.clauses))
+        link_key, prefix, named = within.link_key, within.prefix, [*criteria, *within.names]
 
     async def act() -> SearchResult:
-        scope = await request.read_scope("search", (request.resource_type,), criteria)
+        scope = await request.read_scope("search", (request.resource_type,), named)
         return await search(
             request.services.store,  # type: ignore[arg-type]  # a property fits where it is only read
             scope,
             query,
             request.note(),
-            link_key=request.services.link_key,
+            link_key=link_key,
             cursor=cursors[0] if cursors else None,
         )
 
-    return search_answer(request, await request.decided_anew(act))
+    return search_answer(request, await request.decided_anew(act), prefix)
 
 
-def search_answer(request: FhirRequest, result: SearchResult) -> Answer:
-    """The searchset Bundle of a result."""
+def search_answer(request: FhirRequest, result: SearchResult, prefix: str) -> Answer:
+    """The searchset Bundle of a result; `prefix` is what stands before the type in the address."""
     base = request.fhir_base.encode()
-    address = f"{request.fhir_base}/{request.resource_type}"
+    address = f"{request.fhir_base}/{prefix}{request.resource_type}"
     own = result.self_query
     links = [("self", f"{address}?{own}" if own else address)]
     if result.next_cursor is not None:

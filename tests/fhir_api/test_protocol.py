@@ -303,7 +303,7 @@ def test_unknown_parameters_are_refused_unless_lenient(loader: httpx.Client) -> 
         ("DELETE", "/fhir/Parameters/1", 404, None),
         ("GET", "/fhir/Parameters/1/_history", 404, None),
         ("POST", "/fhir/Parameters/_search", 404, None),
-        ("GET", "/fhir/Patient/$everything", 404, None),
+        ("GET", "/fhir/Patient/$nothing", 404, None),
         ("GET", "/fhir/Patient/1/2", 404, None),
         ("GET", "/fhir/Patient/1/_history/1/2", 404, None),
         ("GET", "/fhir/Patient/a%2fb", 404, None),
