@@ -126,6 +126,9 @@ async def fill(connection: asyncpg.Connection, store: Store, people: int) -> Non
             records=quantities,
             columns=["key", "system_code", "code", "unit", "parameter", "low", "high"],
         )
+    await connection.copy_records_to_table(
+        "implied_term", records=list(extractor.implied.unwritten), columns=["implied", "term"]
+    )
     await _people(connection, people)
 
 

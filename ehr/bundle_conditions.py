@@ -89,6 +89,7 @@ class WrittenRows:
 
     def _terms(self, kind: str, body: bytes) -> frozenset[int]:
         try:
-            return frozenset(self._extractor.entries(kind, json_text.parse(body)).terms)
+            entries = self._extractor.entries(kind, json_text.parse(body))
+            return entries.present.union(entries.terms)
         except _UNCHECKED:
             return frozenset()

@@ -118,6 +118,9 @@ async def fill(connection: asyncpg.Connection, hasher: TermHasher, rows: Iterabl
         dates += [(row.key, low, high, parameter) for parameter, low, high in entries.dates]
         numbers += [(row.key, parameter, low, high) for parameter, low, high in entries.numbers]
         quantities += [(row.key, *units, p, low, high) for p, *units, low, high in entries.quantities]
+    await connection.executemany(
+        "insert into implied_term (implied, term) values ($1, $2) on conflict do nothing", extractor.implied.unwritten
+    )
     await connection.copy_records_to_table("resource", records=records, columns=_COLUMNS)
     await connection.copy_records_to_table("index_date", records=dates, columns=["key", "low", "high", "parameter"])
     await connection.copy_records_to_table("index_number", records=numbers, columns=["key", "parameter", "low", "high"])

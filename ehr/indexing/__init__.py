@@ -8,6 +8,7 @@ from ehr.indexing.dates import PLATFORM_ZONE, date_range
 from ehr.indexing.derived import answering, answering_terms
 from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT, IndexEntries
 from ehr.indexing.extractor import Extractor
+from ehr.indexing.implied import Implied
 from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
 from ehr.indexing.plan import ROW_COLUMNS, indexed_parameters, selected_types
 from ehr.indexing.values import LONGEST_PREFIX, decimal_range, normalise_string, text_prefix
@@ -25,6 +26,7 @@ __all__ = [
     "IndexEntries",
     "answering",
     "answering_terms",
+    "Implied",
     "date_range",
     "decimal_range",
     "indexed_parameters",

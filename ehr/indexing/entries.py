@@ -13,6 +13,9 @@ class IndexEntries:
     """
 
     terms: list[int] = field(default_factory=list)
+    """As a row stores them: terms that others imply are not among them (`ehr.indexing.implied`)"""
+    present: frozenset[int] = frozenset()
+    """The terms "present" of all parameters for which there are values; `terms` has one for the set"""
     dates: list[tuple[int, int, int]] = field(default_factory=list)
     """(parameter, low_us, high_us)"""
     numbers: list[tuple[int, Decimal, Decimal]] = field(default_factory=list)

@@ -12,6 +12,7 @@ from ehr.indexing.composite import Elements, Found
 from ehr.indexing.dates import PLATFORM_ZONE
 from ehr.indexing.derived import is_derived
 from ehr.indexing.entries import IndexEntries
+from ehr.indexing.implied import Implied, PresentParameters
 from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
 from ehr.indexing.measures import QuantityLeaves, date_leaf, number_leaf
 from ehr.indexing.plan import Branch, Leaf, NotPlain, Tree, branches_of, implicit_systems, indexed_parameters
@@ -37,7 +38,9 @@ class Extractor:
         self.zone = zone
         self.base_url = base_url
         self._references = References(base_url)
-        self._plans: dict[str, Walk] = {}
+        self.implied = Implied()
+        """What the terms made so far imply; the store writes it with the rows."""
+        self._plans: dict[str, tuple[Walk, PresentParameters]] = {}
         self._text_walks: dict[tuple[str, str], Walk] = {}
         self._reference_walks: dict[str, Walk] = {}
         self._elements: dict[tuple[str, str], Elements] = {}
@@ -47,9 +50,10 @@ class Extractor:
         plan = self._plans.get(resource_type)
         if plan is None:
             plan = self._plans[resource_type] = self._plan(resource_type)
+        walk, parameters = plan
         found = IndexEntries()
-        plan(resource, found)
-        found.terms = list(set(found.terms))
+        walk(resource, found)
+        found.terms, found.present = parameters.shortened(found.terms)
         if len(found.dates) > 1:
             found.dates = list(dict.fromkeys(found.dates))
         return found
@@ -86,10 +90,11 @@ class Extractor:
             walk = self._elements[resource_type, code] = Elements(resource_type, code, self._leaf_maker)
         return walk(resource)
 
-    def _plan(self, resource_type: str) -> Walk:
+    def _plan(self, resource_type: str) -> tuple[Walk, PresentParameters]:
         parameters = [p for p in indexed_parameters(resource_type) if not is_derived(resource_type, p.code)]
         makers = {parameter.code: self._leaf_maker(resource_type, parameter) for parameter in parameters}
-        return _walk(resource_type, parameters, lambda p, branch: makers[p.code](p, branch))
+        walk = _walk(resource_type, parameters, lambda p, branch: makers[p.code](p, branch))
+        return walk, PresentParameters(self.hasher, resource_type, makers, self.implied)
 
     def _leaf_maker(self, resource_type: str, parameter: SearchParameter) -> LeafFor:
         """What makes the leaves of one parameter, sharing caches between its branches."""
@@ -122,7 +127,8 @@ class Extractor:
         def _token(branch: Branch) -> Leaf | None:
             value_set = implicit_systems(branch.element) if branch.type_name == "code" else None
             if value_set not in tokens:
-                tokens[value_set] = TokenLeaves(term, None if codes_alone else value_set, codes_alone=codes_alone)
+                bound = None if codes_alone else value_set
+                tokens[value_set] = TokenLeaves(term, bound, self.implied, codes_alone=codes_alone)
             leaf = tokens[value_set].leaf(branch.type_name)
             main = main_code(term, branch.type_name) if MAIN_CODE.get(resource_type) == code else None
             return leaf if leaf is None or main is None else _both(leaf, main)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ehr.definitions import codes_of
 from ehr.indexing.entries import IndexEntries
+from ehr.indexing.implied import Implied
 from ehr.indexing.plan import Leaf
 from ehr.indexing.values import normalise_string, text_prefixes
 
@@ -18,12 +19,13 @@ Term = Callable[[str, str], int]
 class TokenLeaves:
     """Makes leaves for the types that a token parameter may select."""
 
-    def __init__(self, term: Term, value_set: str | None, *, codes_alone: bool = False) -> None:
-        """Take the terms of one parameter, and the value set of a code's required binding.
+    def __init__(self, term: Term, value_set: str | None, implied: Implied, *, codes_alone: bool = False) -> None:
+        """Take the terms of one parameter, the value set of a code's required binding, and where implied terms go.
 
         `codes_alone`: the values have no system of their own, and are stored as codes (`ehr.indexing.same_tokens`).
         """
         self._term = term
+        self._implied = implied
         self._present = term("present", "")
         self._codes_alone = codes_alone
         self._cache: dict[Any, tuple[int, ...]] = {}
@@ -56,7 +58,11 @@ class TokenLeaves:
         return [term("token", value), term("token", f"{system}|{value}"), term("token", f"{system}|")]
 
     def _text(self, text: str) -> list[int]:
-        return [self._term("text", prefix) for prefix in text_prefixes(normalise_string(text))]
+        """The longest beginning, which implies the shorter ones."""
+        beginnings = [self._term("text", prefix) for prefix in text_prefixes(normalise_string(text))]
+        if len(beginnings) > 1:
+            self._implied.note(beginnings[0], beginnings[1:])
+        return beginnings[:1]
 
     def _text_terms(self, text: str) -> tuple[int, ...]:
         key = ("text", text)

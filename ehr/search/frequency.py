@@ -22,12 +22,19 @@ FREQUENT_ROWS = 3000
 """Rows from which a term is too frequent for a plan that knows no values: it would fetch and sort them all."""
 _AGE_S = 30.0
 _AGE_WITHOUT_S = 5.0
-_QUERY = """with size as (select greatest(c.reltuples, 1) as rows from pg_class c where c.oid = 'resource'::regclass)
-select 'term' as of, e.value, e.share, size.rows
-from size cross join pg_stats s cross join lateral unnest(s.most_common_elems::text::bigint[], s.most_common_elem_freqs)
-  as e(value, share)
-where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'terms'
-  and e.share >= least($1, $2 / size.rows)
+_QUERY = """with size as (select greatest(c.reltuples, 1) as rows from pg_class c where c.oid = 'resource'::regclass),
+stored as materialized (
+  select e.value, e.share
+  from pg_stats s cross join lateral unnest(s.most_common_elems::text::bigint[], s.most_common_elem_freqs)
+    as e(value, share)
+  where s.schemaname = any(current_schemas(false)) and s.tablename = 'resource' and s.attname = 'terms'
+)
+select 'term' as of, t.value, sum(t.share) as share, size.rows
+from size cross join (
+  select value, share from stored union all
+  select i.implied, e.share from stored e join implied_term i on i.term = e.value
+) as t
+group by t.value, size.rows having sum(t.share) >= least($1, $2 / size.rows)
 union all
 select 'type', e.value, e.share, size.rows
 from size cross join pg_stats s cross join lateral unnest(s.most_common_vals::text::bigint[], s.most_common_freqs)

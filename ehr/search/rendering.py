@@ -23,6 +23,8 @@ class Condition:
     """True where `sql` names rows by key or holder, so that it selects few whatever its values."""
     share: float = 0.0
     """About which share of the rows of the type meets `sql`, where statistics tell."""
+    implied: bool = False
+    """Whether rows may have other terms that imply these (`ehr.indexing.implied`)."""
 
 
 LEAD = "lead"
@@ -168,13 +170,24 @@ class Rendering:
             if condition.sql is not None:
                 parts.append(f"(not {condition.sql})" if condition.negated else condition.sql)
             elif condition.negated:
-                parts.append(f"(not {alias}.terms && {self.add(list(condition.terms), 'bigint[]')})")
-            elif len(condition.terms) == 1:
+                parts.append(f"(not {alias}.terms && {self._any_of(condition)})")
+            elif len(condition.terms) == 1 and not condition.implied:
                 required.append(condition.terms[0])
             elif condition.terms:
-                parts.append(compared.format(f"{alias}.terms && {self.add(list(condition.terms), 'bigint[]')}"))
+                parts.append(compared.format(f"{alias}.terms && {self._any_of(condition)}"))
             else:
                 parts.append("false")
         if required:
             parts.insert(0, compared.format(f"{alias}.terms @> {self.add(required, 'bigint[]')}"))
         return " and ".join(parts) if parts else "true"
+
+    def _any_of(self, condition: Condition) -> str:
+        """The array of terms of which a row must have one."""
+        terms = self.add(list(condition.terms), "bigint[]")
+        if not condition.implied:
+            return terms
+        stored = self.alias("i")
+        return (
+            f"array(select unnest({terms}) union all"
+            f" select {stored}.term from implied_term {stored} where {stored}.implied = any({terms}))"
+        )

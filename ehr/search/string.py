@@ -38,7 +38,7 @@ def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Conditi
     if criterion.modifier != "contains":
         return Condition(tuple(term("prefix", value.normalised[: limits.PREFIX]) for value in values))
     if any(len(value.normalised) < _GRAM for value in values):
-        return Condition((term("present", ""),))
+        return Condition((term("present", ""),), implied=True)
     alternatives = [_grams(rendering, (criterion.resource_type, code), value.normalised) for value in values]
     return Condition(sql="(" + " or ".join(f"{alias}.terms @> {grams}" for grams in alternatives) + ")")
 

@@ -82,7 +82,9 @@ def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condit
         for term in answering_terms(rendering.hasher, criterion.resource_type, criterion.code, kind, text)
     )
     negated = criterion.modifier in _NEGATED
-    return Condition(terms, negated=negated) if terms else replace(NEVER, negated=negated)
+    if not terms:
+        return replace(NEVER, negated=negated)
+    return Condition(terms, negated=negated, implied=criterion.modifier == "text")
 
 
 def _asked(modifier: str | None, value: Value) -> list[tuple[str, str]]:

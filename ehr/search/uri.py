@@ -33,7 +33,7 @@ def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condit
     else:
         asked = [("uri", text) for text in values]
     hashed = (rendering.hasher.term(criterion.resource_type, criterion.code, kind, text) for kind, text in asked)
-    return Condition(tuple(dict.fromkeys(hashed)))
+    return Condition(tuple(dict.fromkeys(hashed)), implied=criterion.modifier == "below")
 
 
 def _on_the_way(address: str) -> list[str]:

@@ -23,7 +23,7 @@ def criterion_conditions(rendering: Rendering, alias: str, criterion: Criterion)
     """Conditions that a row of the criterion's type meets (or, with re-check, may meet)."""
     if criterion.missing is not None:
         present = answering_terms(rendering.hasher, criterion.resource_type, criterion.code, "present", "")
-        return [Condition(present, negated=criterion.missing)]
+        return [Condition(present, negated=criterion.missing, implied=True)]
     if criterion.kind == "key":
         found = [key for value in criterion.values if isinstance(value, RowKeys) for key in value.keys]
         return [Condition(sql=f"{alias}.key = any({rendering.add(found, 'bigint[]')})", keyed=True)]

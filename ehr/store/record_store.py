@@ -72,7 +72,11 @@ class Store:
         self._originals = OriginalReader(self.pool)
         self._historian = Historian(self.pool)
         self._writer = Writer(
-            self._write_pool, projections=projections, people=self.people, matching_keys=matching_keys
+            self._write_pool,
+            projections=projections,
+            people=self.people,
+            matching_keys=matching_keys,
+            implied=extractor.implied,
         )
 
     @classmethod

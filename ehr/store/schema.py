@@ -60,6 +60,14 @@ resource = sa.Table(
     sa.Index("resource_others", "others", postgresql_using="gin", postgresql_where=sa.text("others is not null")),
 )
 
+implied_term = sa.Table(
+    "implied_term",
+    metadata,
+    sa.Column("implied", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("term", sa.BigInteger, primary_key=True, autoincrement=False),
+    comment="A row that stores `term` is found by `implied`, too (ehr.indexing.implied)",
+)
+
 resource_history = sa.Table(
     "resource_history",
     metadata,
@@ -257,6 +265,15 @@ reach = sa.Table(
     sa.Column("until", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
     sa.Index("reach_source", "source"),
     sa.Index("reach_person", "person", "organisation"),
+)
+
+stranger_claim = sa.Table(
+    "stranger_claim",
+    metadata,
+    sa.Column("organisation", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("holder", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
+    comment="Patients of other hospitals whom an organisation's Encounters named, and were believed",
 )
 
 emergency = sa.Table(

@@ -13,6 +13,7 @@ import asyncpg
 from ehr.audit_note import AuditNote
 from ehr.changes import Projection
 from ehr.errors import Conflict, Forbidden, Issue, KanglianError, Malformed, StaleScope, Unavailable
+from ehr.indexing import Implied
 from ehr.keys import new_resource_id, organisation_key, row_key
 from ehr.scopes import WriteScope
 from ehr.store import audit
@@ -31,6 +32,10 @@ _MOST_OPERATIONS = 256
 _ATTEMPTS_TOGETHER = 2
 _ATTEMPTS_ALONE = 4
 _MET_OTHERS = (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+# first in its transaction and always in one order: whoever waits for these rows keeps no other one from anybody
+_IMPLY = """insert into implied_term (implied, term) select * from unnest($1::bigint[], $2::bigint[])
+on conflict do nothing"""
 
 # the writer sees every row in place (the mark of `row_filter.Everything`): what callers learn of it, planning decides
 _LOCKED = """select r.*, s.epoch as epoch_now, s.highest_class as highest_now from policy_state s left join (
@@ -106,12 +111,14 @@ class Writer:
         projections: Sequence[Projection],
         people: People,
         matching_keys: MatchingKeys,
+        implied: Implied,
     ) -> None:
-        """Take the write pool and what takes part in each transaction."""
+        """Take the write pool, what takes part in each transaction, and where implied terms are collected."""
         self._pool = pool
         self._projections = projections
         self._people = people
         self._matching_keys = matching_keys
+        self._implied = implied
         self._queue: Coalescer[WriteRequest] = Coalescer(
             self._serve, most=_MOST_OPERATIONS, patience_s=0.05, rows=lambda request: request.keys
         )
@@ -197,12 +204,16 @@ class Writer:
         async with self._pool.acquire() as connection:
             await connection.execute("begin")
             try:
+                implied = sorted(self._implied.unwritten)
+                if implied:
+                    await connection.execute(_IMPLY, *map(list, zip(*implied, strict=True)))
                 await self._write(connection, requests)
             except BaseException:
                 if not connection.is_closed():
                     await connection.execute("rollback")
                 raise
             await connection.execute("commit")
+        self._implied.written(implied)
         for request in requests:
             if request.future.done():
                 continue
