@@ -23,6 +23,7 @@ from ehr.scopes import ReadScope
 from ehr.search import page
 from ehr.search.leading import leading
 from ehr.search.page import Position
+from ehr.search.person import names_holder
 from ehr.search.query import SearchQuery
 from ehr.search.run import SearchableStore
 from ehr.search.statement_columns import columns_of
@@ -271,12 +272,12 @@ class _Request:
 
     def _referring(self, parameters: Parameters) -> str:
         """The index terms of which a row of the compartment has one, where its own holder does not tell."""
-        table = compartment(self.question.centre)
+        centre, hasher = self.question.centre, self.store.hasher
         salts = [
-            self.store.hasher.reference_salt(name, code)
-            for name, codes in table.items()
+            hasher.reference_salt(name, code)
+            for name, codes in compartment(centre).items()
             for code in codes
-            if code != ITSELF
+            if code != ITSELF and not (centre == "Patient" and names_holder(name, code))
         ]
         given = parameters.add(salts, "bigint[]")
         return f"array(select a.holder # s.salt from about a cross join unnest({given}) as s(salt))"
