@@ -76,7 +76,7 @@ def _includes(resource_type: str) -> dict[str, Any]:
     if forward:
         found["searchInclude"] = ["*", f"{resource_type}:*", *forward]
     if reverse:
-        found["searchRevInclude"] = reverse
+        found["searchRevInclude"] = ["*", *reverse]
     return found
 
 
@@ -97,7 +97,7 @@ def _search_documentation() -> str:
     return (
         f"Searches by GET and POST _search. Modifiers: {modifiers}, and :[type] of references. Prefixes of dates,"
         f" numbers and quantities: {' '.join(sorted(PREFIXES))}. Chains and _has of any depth, mixed."
-        f" Results: {' '.join(sorted(_RESULT_PARAMETERS))}."
+        f" Results: {' '.join(sorted(_RESULT_PARAMETERS))}; _include and _revinclude take :iterate."
         " What is unknown is refused with 400; with Prefer: handling=lenient it is reported and dropped."
     )
 

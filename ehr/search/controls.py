@@ -38,7 +38,7 @@ class Controls:
                 _within(name, len(self.sort), limits.SORT_KEYS)
             case "_count":
                 self.count = _count(self.count, value)
-            case "_include" | "_revinclude":
+            case "_include" | "_revinclude" | "_include:iterate" | "_revinclude:iterate":
                 self.includes.append(_include(resource_type, name, value))
                 _within(name, len(self.includes), limits.INCLUDES)
                 reverse = sum(len(include.codes) for include in self.includes if include.reverse)
@@ -108,23 +108,26 @@ def _sort(resource_type: str, value: str) -> list[SortKey]:
 
 
 def _include(resource_type: str, name: str, value: str) -> Include:
-    reverse = name == "_revinclude"
+    reverse, iterate = name.startswith("_revinclude"), name.endswith(":iterate")
+    if value == "*" and (reverse or iterate):
+        return Include("*", (), None, reverse, iterate)
     source, _, rest = value.partition(":")
     code, _, target = rest.partition(":")
-    if value == "*" and not reverse:
+    if value == "*":
         source, code = resource_type, "*"
     if not is_resource_type(source) or source in NOT_ROWS or not code or value.endswith(":"):
         raise BadSearch(f"{name}: Type:parameter or Type:parameter:Type, not {value[:100]}")
-    if not reverse and source != resource_type:
+    if not (reverse or iterate) and source != resource_type:
         raise BadSearch(f"{name}: {value[:100]} does not start from {resource_type}")
-    named = followed(source, resource_type if reverse else None)
+    only = resource_type if reverse and not iterate else None
+    if target and (not is_resource_type(target) or (only and target != only)):
+        raise BadSearch(f"{name}: {value[:100]} does not refer to {only or target[:64]}")
+    named = followed(source, only or target or None)
     codes = named if code == "*" else tuple(each for each in named if each == code)
-    if target and (not is_resource_type(target) or (reverse and target != resource_type)):
-        raise BadSearch(f"{name}: {value[:100]} does not refer to {resource_type if reverse else target[:64]}")
     if not codes:
-        to = f" that names a {resource_type}" if reverse else ""
+        to = f" that names a {only or target}" if only or target else ""
         raise BadSearch(f"{name}: {code[:64]} is not a reference parameter of {source}{to}")
-    return Include(source, codes, frozenset({target}) if target else None, reverse)
+    return Include(source, codes, frozenset({target}) if target else None, reverse, iterate)
 
 
 def followed(source: str, target: str | None = None) -> tuple[str, ...]:

@@ -1,29 +1,39 @@
 """`_include` and `_revinclude`: https://hl7.org/fhir/R4/search.html#include.
 
 Included rows pass the caller's scope like matches. Rows that name a match, and the persons that matches are about, are
-found in the statement of the page; other targets need the bodies of the page and a second statement.
+found in the statement of the page; for others there is `ehr.search.following`.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from ehr.indexing import Extractor
-from ehr.keys import row_key
 from ehr.search import limits, person
+from ehr.search.controls import followed
 from ehr.search.query import Include, SearchQuery
 from ehr.search.rendering import Rendering
 from ehr.search.statement_columns import columns_of
 
 
-def in_statement(rendering: Rendering, query: SearchQuery) -> list[str]:
-    """The selects that add included rows (place 0) to the table `answer`; `page` holds the keys of the matches."""
-    found = []
+def in_statement(rendering: Rendering, query: SearchQuery) -> str:
+    """What adds included rows (place 0) to the table `answer`; `page` holds the keys of the matches."""
+    found: list[str] = []
     for wanted in query.includes:
-        if wanted.reverse:
-            found += [_naming(rendering, query, wanted.source_type, code) for code in wanted.codes]
-        elif is_person(wanted):
+        if not in_page(query, wanted):
+            continue
+        if not wanted.reverse:
             found.append(_persons(rendering, query, wanted))
-    return found
+        elif wanted.target_types is None or query.resource_type in wanted.target_types:
+            naming = followed(wanted.source_type, query.resource_type)
+            codes = [code for code in wanted.codes if code in naming]
+            found += [_naming(rendering, query, wanted.source_type, code) for code in codes]
+    if len(found) < 2:
+        return "".join(f" union all {text}" for text in found)
+    together = " union all ".join(found)
+    return f" union all (select f.* from ({together}) as f order by {whichever('f')} limit {most(query)})"
+
+
+def in_page(query: SearchQuery, wanted: Include) -> bool:
+    """Whether the statement of the page finds what is included for the matches."""
+    if wanted.source_type == "*":
+        return False
+    return wanted.reverse or (wanted.source_type == query.resource_type and is_person(wanted))
 
 
 def is_person(wanted: Include) -> bool:
@@ -34,6 +44,16 @@ def is_person(wanted: Include) -> bool:
         and person.names_holder(wanted.source_type, wanted.codes[0])
         and (wanted.codes[0] == "patient" or wanted.target_types == frozenset({"Patient"}))
     )
+
+
+def most(query: SearchQuery) -> int:
+    """How many included rows a statement fetches; so many mean that there may be more. Matches may be among them."""
+    return limits.INCLUDED_ROWS + query.count + 1
+
+
+def whichever(alias: str) -> str:
+    """An order in which hidden rows have no part, to cut off by; no index has it, so that none is walked for it."""
+    return f"{alias}.key # 0"
 
 
 def _persons(rendering: Rendering, query: SearchQuery, wanted: Include) -> str:
@@ -61,26 +81,5 @@ def _naming(rendering: Rendering, query: SearchQuery, source_type: str, code: st
     return (
         f"(select 0 as place, {columns_of(source)} from resource {source}"
         f" where {source}.terms && array({shown}){narrowed} and {rendering.row(source, source_type)}"
-        f" limit {limits.INCLUDED_ROWS + 1})"
+        f" order by {whichever(source)} limit {most(query)})"
     )
-
-
-def target_keys(extractor: Extractor, includes: Iterable[Include], resources: Iterable[Mapping[str, Any]]) -> list[int]:
-    """The row keys of the targets that the opened matches name and no statement fetched yet."""
-    wanted = [one for one in includes if not one.reverse and not is_person(one)]
-    keys: set[int] = set()
-    for resource in resources:
-        references = extractor.reference_values(resource["resourceType"], resource)
-        for one in wanted:
-            for code in one.codes:
-                keys.update(
-                    row_key(target_type, target_id)
-                    for target_type, target_id in references.get(code, ())
-                    if one.target_types is None or target_type in one.target_types
-                )
-    return sorted(keys)
-
-
-def needs_bodies(query: SearchQuery) -> bool:
-    """Whether a second statement must fetch targets that only the bodies name."""
-    return any(not one.reverse and not is_person(one) for one in query.includes)

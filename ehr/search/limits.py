@@ -22,7 +22,9 @@ INCLUDES = 20
 REVERSE_INCLUDES = 40
 """Reference parameters by which `_revinclude` looks for rows, those of `Type:*` counted one by one."""
 INCLUDED_ROWS = 10_000
-"""Included resources on one page."""
+"""Included resources on one page; what is beyond is cut off, and the answer says so."""
+INCLUDE_STEPS = 30
+"""Statements that `:iterate` takes for one page."""
 COUNTED = 1000
 """Totals are exact below this number, unless `_total=accurate` or `_summary=count` asks for more."""
 EXPANDED_CODES = 10_000

@@ -206,12 +206,15 @@ class Include:
 
     source_type: str
     codes: tuple[str, ...]
-    """Reference parameters of the source type."""
+    """Reference parameters of the source type; none for all of them."""
     target_types: frozenset[str] | None
+    """A type, or `*` for each."""
     reverse: bool
 
 
 @dataclass(frozen=True, slots=True)
+    iterate: bool = False
+    """Whether it is followed from included rows too."""
 class SearchQuery:
     """A whole search on one resource type."""
 

@@ -10,14 +10,15 @@ import asyncpg
 
 from ehr.audit_note import AuditNote
 from ehr.definitions import type_name
-from ehr.errors import Issue, TooCostly
+from ehr.errors import Issue
 from ehr.indexing import Extractor
-from ehr.json_text import parse as parse_json
 from ehr.keys import TermHasher
 from ehr.row_filter import Parameters, RowFilter
 from ehr.scopes import ReadScope
-from ehr.search import include, limits, page
+from ehr.search import limits, page
+from ehr.search.following import CUT_OFF, Following, follows
 from ehr.search.frequency import term_frequencies
+from ehr.search.include import most
 from ehr.search.leading import leading, reach_in_sets
 from ehr.search.opening import Opening, must_open
 from ehr.search.page import Position
@@ -154,7 +155,7 @@ async def search(
         found.total,
         following,
         self_query,
-        query.issues,
+        query.issues + found.issues,
     )
 
 
@@ -164,6 +165,7 @@ class _Found:
     includes: list[StoredVersion]
     total: int | None
     following: Position | None
+    issues: tuple[Issue, ...] = ()
 
 
 @dataclass(slots=True)
@@ -209,10 +211,8 @@ class _Request:
             return await self._page(connection, position, given, following, walk=True)
         require_fresh(self.scope, first["epoch"], first["highest_class"])
         found = self._read(rows, given, counted=statement.counted)
-        if include.needs_bodies(self.query) and not self.query.count_only:
-            found.includes = await self._targets(connection, found)
-        if len(found.includes) > limits.INCLUDED_ROWS:
-            raise TooCostly(f"More than {limits.INCLUDED_ROWS} included resources; ask for fewer with _count")
+        if self.query.includes and not self.query.count_only:
+            await self._follow(connection, found, cut_off=sum(row["place"] == 0 for row in rows) >= most(self.query))
         more = given.more if given is not None else not self.query.count_only and first["found"] > self.query.count
         if more:
             found.following = self._following(first, position, following, found)
@@ -275,14 +275,22 @@ class _Request:
         )
         return Position(values, last.key, started, snapshot, found.total is None)
 
-    async def _targets(self, connection: asyncpg.Connection | None, found: _Found) -> list[StoredVersion]:
-        bodies = [match.body for match in found.matches if match.body is not None]
-        keys = include.target_keys(self.store.extractor, self.query.includes, [parse_json(body) for body in bodies])
-        rendering = Rendering(self.scope.row_filter, self.store.hasher)
-        rows = await self._fetch(connection, _finished(rendering, keys_statement(rendering, keys), None))
-        require_fresh(self.scope, rows[0]["epoch"], rows[0]["highest_class"])
-        targets = [_version(row) for row in rows if row["place"] is not None]
-        return _distinct(found.matches, [*found.includes, *targets])
+    async def _follow(self, connection: asyncpg.Connection | None, found: _Found, *, cut_off: bool) -> None:
+        """Include what the statement of the page did not find, and cut off what is too much."""
+        if follows(self.query):
+            following = Following(self.query, self.store.extractor, {match.key for match in found.matches})
+            step = following.first(found.matches, found.includes)
+            while step is not None:
+                rendering = Rendering(self.scope.row_filter, self.store.hasher)
+                statement = _finished(rendering, keys_statement(rendering, step.keys, step.terms, step.most), None)
+                rows = await self._fetch(connection, statement)
+                require_fresh(self.scope, rows[0]["epoch"], rows[0]["highest_class"])
+                step = following.after(step, [_version(row) for row in rows if row["place"] is not None])
+            cut_off = cut_off or following.cut_off
+            found.includes = _distinct(found.matches, following.found)
+        if cut_off or len(found.includes) > limits.INCLUDED_ROWS:
+            found.includes = found.includes[: limits.INCLUDED_ROWS]
+            found.issues = (CUT_OFF,)
 
 
 def _holders(shown: Iterable[StoredVersion]) -> set[int]:

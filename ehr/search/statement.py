@@ -3,6 +3,7 @@
 Every alias of `resource` carries the caller's scope.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ehr.search import include, limits
@@ -69,7 +70,7 @@ def page_statement(
     tables.append(
         f"answer as (select p.place, {columns_of('r')} from page p join resource r on r.key = p.key"
         f" where p.place <= {query.count} and {rendering.row('r', query.resource_type)}"
-        + "".join(f" union all {text}" for text in include.in_statement(rendering, query))
+        + include.in_statement(rendering, query)
         + ")"
     )
     overflow = _overflow(rendering)
@@ -152,13 +153,23 @@ def count_statement(rendering: Rendering, query: SearchQuery) -> str:
     )
 
 
-def keys_statement(rendering: Rendering, keys: list[int]) -> str:
-    """The statement that fetches included rows by key."""
+def keys_statement(rendering: Rendering, keys: list[int], terms: Sequence[int], most: int) -> str:
+    """The statement that fetches included rows by key, and at most so many by the references that they hold."""
     given = rendering.add(keys, "bigint[]")
     visible = rendering.row_filter.sql("i", rendering.parameters)
+    rows = (
+        f"select 0 as place, {columns_of('i')} from resource i where i.key = any({given}) and not i.deleted"
+        f" and {visible}"
+    )
+    if terms:
+        source, looked_for = rendering.alias("v"), rendering.add(list(terms), "bigint[]")
+        rows += (
+            f" union all (select 0 as place, {columns_of(source)} from resource {source} where {source}.terms &&"
+            f" {looked_for} and not {source}.deleted and {rendering.row_filter.sql(source, rendering.parameters)}"
+            f" order by {include.whichever(source)} limit {most})"
+        )
     return (
-        f"with answer as (select 0 as place, {columns_of('i')} from resource i where i.key = any({given})"
-        f" and not i.deleted and {visible})"
+        f"with answer as ({rows})"
         " select ps.epoch, ps.highest_class, a.* from policy_state ps left join answer a on true"
     )
 

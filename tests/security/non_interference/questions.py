@@ -176,11 +176,26 @@ class Questions:
         links, sources = self.references(name), self.referring(name)
         if sources and rnd.random() < 0.5:
             source, code = rnd.choice(sources)
-            return [("_revinclude", f"{source[0]}:{code}" + rnd.choice(("", f":{name[0]}")))]
+            found = [("_revinclude", f"{source[0]}:{code}" + rnd.choice(("", f":{name[0]}")))]
+            return found + self._iterated(rnd, source)
         if not links:
             return [("_include", f"{name[0]}:*")]
         code, target = rnd.choice(links)
-        return [("_include", rnd.choice((f"{name[0]}:{code}", f"{name[0]}:{code}:{target[0]}", f"{name[0]}:*")))]
+        found = [("_include", rnd.choice((f"{name[0]}:{code}", f"{name[0]}:{code}:{target[0]}", f"{name[0]}:*")))]
+        return found + self._iterated(rnd, target)
+
+    def _iterated(self, rnd: random.Random, name: Name) -> list[Pair]:
+        """What is followed on from an included row, now and then."""
+        links, sources = self.references(name), self.referring(name)
+        chosen = rnd.random()
+        if chosen < 0.04:
+            return [(rnd.choice(("_include:iterate", "_revinclude:iterate")), "*")]
+        if chosen < 0.2 and links:
+            return [("_include:iterate", f"{name[0]}:{rnd.choice(links)[0]}")]
+        if chosen < 0.3 and sources:
+            source, code = rnd.choice(sources)
+            return [("_revinclude:iterate", f"{source[0]}:{code}")]
+        return []
 
     def query(self, rnd: random.Random, name: Name) -> list[Pair]:
         """A whole search that the row might answer."""
