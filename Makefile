@@ -20,10 +20,10 @@ run: set-up ## run the platform with everything embedded, demo data on the first
 	@exec $(BIN)/kanglian serve
 
 test: set-up ## run the test suite (no Java, no Node)
-	@exec $(BIN)/pytest $(PYTEST_ARGS)
+	@exec $(BIN)/pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
 
 test-all: set-up ## the suite with the long rounds (30 kill -9 rounds a process kind)
-	@KANGLIAN_TEST_ALL=1 exec $(BIN)/pytest $(PYTEST_ARGS)
+	@KANGLIAN_TEST_ALL=1 exec $(BIN)/pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: set-up ## linters, formatting, types, import rules
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from ehr.store.database import statement_listeners
 from kanglian.embedded import EmbeddedPostgres
+from tests.statements import Examination
 
 _TEMPORARY = "kanglian-test-postgres-"
 
@@ -62,12 +63,7 @@ async def database_url(postgres_url: str) -> AsyncIterator[str]:
 
 
 _STATEMENTS: set[str] = set()
-
-
-@pytest.fixture(scope="session")
-def statements_run() -> set[str]:
-    """The texts of all statements that the suite's own process has run on the record so far."""
-    return _STATEMENTS
+_EXAMINATION = Examination()
 
 
 def pytest_configure() -> None:
@@ -75,10 +71,22 @@ def pytest_configure() -> None:
     statement_listeners.append(_STATEMENTS.add)
 
 
-_LAST = ("test_kill9.py", "test_statements.py")
-"""Many messages come of the one, which others would replay; the other examines what all have run."""
+@pytest.fixture(scope="module", autouse=True)
+def _statements_carry_scopes() -> Iterator[None]:
+    """Each statement that a module ran on the record carries the predicate of a scope at each clinical alias."""
+    yield
+    assert not _EXAMINATION.unscoped(_STATEMENTS)
+
+
+_TOGETHER = "flow"
+"""Tests that start whole platforms go to one process, one after another; they come first, since they take longest."""
+_LAST = "test_kill9.py"
+"""Of those the last: many messages come of it, which others would replay."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put those of `_LAST` behind all others, in their order."""
-    items.sort(key=lambda item: _LAST.index(item.path.name) if item.path.name in _LAST else -1)
+    """Group what shares a platform or a database, for `--dist loadgroup`, the longest group first."""
+    for item in items:
+        is_flow = item.path.parent.name == _TOGETHER
+        item.add_marker(pytest.mark.xdist_group(_TOGETHER if is_flow else str(item.path)))
+    items.sort(key=lambda item: (item.path.parent.name != _TOGETHER, item.path.name == _LAST))

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,13 @@ def _modules() -> list[Path]:
     return [path for path in _tracked(".py") if path.relative_to(_ROOT).parts[0] in _PACKAGES]
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _functions(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
             documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
@@ -67,7 +73,7 @@ def test_every_module_says_what_it_is() -> None:
     silent = [
         str(path.relative_to(_ROOT))
         for path in _modules()
-        if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if path.stat().st_size and not ast.get_docstring(_tree(path))
     ]
     assert not silent
 
@@ -76,7 +82,7 @@ def test_scopes_are_made_by_consent_alone() -> None:
     makers = []
     for path in _modules():
         package = path.relative_to(_ROOT).parts[0]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(_tree(path)):
             if isinstance(node, ast.Call):
                 called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
                 if called in {"ReadScope", "WriteScope"} and package != "consent":

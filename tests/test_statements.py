@@ -1,75 +1,35 @@
-"""Every statement that the suite ran: each alias of a clinical table carries the predicate of a scope.
-
-Runs last. Statements of other processes (tests/flow) are not among them; they are the same code's.
-"""
-
-import re
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+"""The examination of statements, which every module undergoes, finds what reads clinical rows without a scope."""
 
 import pytest
 
-from ehr.search.scope_linter import unscoped_aliases
+from tests.statements import Examination
 
-pytestmark = pytest.mark.database
-
-# What may read a clinical row without being constrained by a scope, and why. Patterns match from the start.
-_SCOPE = r"\(r\.key is (not )?null\)"
-_EXCEPTIONS = {
-    # the writer: whether the writer's scope admits the rows in place is the answer of the statement, not its filter
-    r"select \(+r\.key is not null\)": "a scope's predicate as a column",
-    # conditional criteria match what the writer sees and the custodian's own rows (DESIGN 4.3, WriteScope)
-    rf"select r\.key(, r\.id)? from resource r where .*{_SCOPE}.* or \(r\.custodian = \$\d+::bigint\)": "own rows",
-    # the writer moves the versions that it replaces, locked and judged before by key
-    r"with (inserted|moved) as \(insert into resource(_history)? ": "the writer's own rows",
-    # labels spread inside the write's transaction, to rows that its projection names by key
-    r"with given as \( select \* from unnest\(.*\) as g\(key, labels\) \), locked": "relabel",
-    # tests that count what is there, and that look for canaries in every byte of a table
-    r"select count\(\*\) from resource where (type = \$1 and id like \$1 and )?not deleted$": "a test's own",
-    r"select string_agg\(t::text, ' '\) from resource(_history)? t$": "a test's own",
-}
+_SCOPED = "((r.key is not null) and r.custodian = 1)"
 
 
-def _form(text: str) -> str:
-    """The statement on one line; of statements of many forms one for each, whatever their numbers."""
-    line = " ".join(text.split())
-    return re.sub(r"\b\d+\b", "1", line)
+@pytest.mark.parametrize(
+    ("statement", "aliases"),
+    [
+        (f"select r.id from resource r where {_SCOPED}", []),
+        (f"select r.id from resource r where r.type = 7 and {_SCOPED}", []),
+        ("select r.id from resource r where r.type = 7", ["resource r"]),
+        (f"select r.id from resource r where {_SCOPED} or r.type = 7", ["resource r"]),
+        (f"select 1 from resource r, resource_history h where {_SCOPED}", ["resource_history h"]),
+        (
+            f"select 1 from resource r where {_SCOPED} and exists (select 1 from resource s where s.key = r.key)",
+            ["resource s"],
+        ),
+        ("select ((r.key is not null) and exists (select 1 from resource t)) from parts r", ["resource t"]),
+        ("insert into resource select * from given", []),
+        ("select 1 from change_log", []),
+    ],
+)
+def test_what_reads_without_a_scope_is_found(statement: str, aliases: list[str]) -> None:
+    found = Examination().unscoped([statement])
+    assert [alias for listed in found.values() for alias in listed] == aliases
 
 
-_SCOPED = re.compile(r"\(\((\w+)\.key is not null\) and ")
-"""Where the predicate of a scope begins, as `ehr.row_filter.Everything` marks it."""
-
-
-def _without_predicates(text: str, inner: set[str]) -> str:
-    """The statement with the mark alone in the place of each scope's predicate, which is added to `inner`.
-
-    The same predicate stands in hundreds of statements, and parsing is what costs here: each part is parsed once.
-    """
-    pieces, position = [], 0
-    while (found := _SCOPED.search(text, position)) is not None:
-        depth, end = 1, found.start() + 1
-        while depth and end < len(text):
-            depth += {"(": 1, ")": -1}.get(text[end], 0)
-            end += 1
-        pieces += [text[position : found.start()], f"({found[1]}.key is not null)"]
-        inner.add(f"select 1 from parts as {found[1]} where {text[found.end() : end - 1]}")
-        position = end
-    return "".join([*pieces, text[position:]])
-
-
-def test_each_clinical_alias_carries_a_scope(statements_run: set[str]) -> None:
-    predicates: set[str] = set()
-    clinical = {_without_predicates(_form(text), predicates) for text in statements_run if "resource" in text}
-    if not clinical:
-        pytest.skip("the run has not touched the record: run the suite whole")
-    clinical |= {each for each in predicates if "resource" in each}
-    allowed = [re.compile(pattern) for pattern in _EXCEPTIONS]
-    texts = sorted(clinical, key=len, reverse=True)
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as parsers:
-        found = zip(texts, parsers.map(unscoped_aliases, texts, chunksize=8), strict=True)
-        unscoped = {
-            text[:300]: aliases
-            for text, aliases in found
-            if aliases and not any(pattern.match(text) for pattern in allowed)
-        }
-    assert not unscoped
+def test_each_form_is_told_once() -> None:
+    examination = Examination()
+    assert examination.unscoped(["select id from resource where type = 1"])
+    assert not examination.unscoped(["select id from resource where type = 2"])
