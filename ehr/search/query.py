@@ -63,8 +63,11 @@ class QuantityValue:
     """A number with an optional unit: `number|system|code`, `number||code` (code or unit) or `number`."""
 
     number: NumberValue
+    """In base units where there is a dimension"""
     system: str | None
     code: str | None
+    dimension: str | None = None
+    """Of a unit of UCUM: what it can be compared with (`ehr.indexing.ucum`)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +208,16 @@ class Include:
     """`_include` (from matches to targets) or `_revinclude` (from rows naming a match)."""
 
     source_type: str
+    """A type, or `*` for each."""
     codes: tuple[str, ...]
     """Reference parameters of the source type; none for all of them."""
     target_types: frozenset[str] | None
-    """A type, or `*` for each."""
     reverse: bool
+    iterate: bool = False
+    """Whether it is followed from included rows too."""
 
 
 @dataclass(frozen=True, slots=True)
-    iterate: bool = False
-    """Whether it is followed from included rows too."""
 class SearchQuery:
     """A whole search on one resource type."""
 
