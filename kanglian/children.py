@@ -46,7 +46,8 @@ def table(serving: Serving) -> Iterator[Child]:
         yield _child(f"http-{number}", _http, serving)
     yield _child("feeds", _feeds, serving)
     yield _child("jobs", _jobs, serving)
-    yield _child("bulk", _bulk, serving)
+    if serving.settings.broker_url is None:
+        yield _child("bulk", _bulk, serving)
     yield _child("analytics", _analytics, serving)
     yield Child("opening", lambda: _run(_opening(serving)), once=True)
 

@@ -12,6 +12,10 @@ from zoneinfo import ZoneInfo
 
 from ehr.errors import KanglianError
 
+_BROKERS = {
+    "amqp": "amqp", "amqps": "amqps", "redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss",
+}  # fmt: skip
+"""Schemes of a broker's address, and what Celery calls them: Valkey speaks the protocol of Redis."""
 PRESETS = ("cn-county", "cn-strict")
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +43,7 @@ class Settings:
     feeds_dir: Path | None = None
     demo_residents: int = 200
     ballast_mib: int = 256
+    broker_url: str | None = None
     cors_origins: frozenset[str] = frozenset()
 
     @classmethod
@@ -103,6 +108,14 @@ class Settings:
             raise SettingsError(
                 f"{cause}, so the demo accounts are off: set KANGLIAN_OIDC_ISSUER to the address of your OpenID "
                 "Connect issuer, for example https://sso.example.cn/realms/kanglian"
+            )
+
+    def check_broker(self) -> None:
+        """Refuse to run a part that only talks to a broker where none is named."""
+        if self.broker_url is None:
+            raise SettingsError(
+                "set KANGLIAN_BROKER_URL to the address of RabbitMQ, Redis or Valkey, for example "
+                "redis://127.0.0.1:6379/0; without it `kanglian serve` does bulk jobs by itself"
             )
 
 
@@ -178,6 +191,13 @@ def _database_url(text: str) -> str:
     return text
 
 
+def _broker_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in _BROKERS or not parts.hostname:
+        raise ValueError("an address of RabbitMQ, Redis or Valkey: amqp://, redis:// or valkey://host:port")
+    return _BROKERS[parts.scheme] + text[len(parts.scheme) :]
+
+
 def _policy(text: str) -> str:
     if text not in PRESETS:
         raise ValueError(f"one of {', '.join(PRESETS)}")
@@ -209,6 +229,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "KANGLIAN_WORKERS": ("given_workers", _whole_number(1, 256)),
     "KANGLIAN_FEEDS_DIR": ("feeds_dir", _folder),
     "KANGLIAN_DEMO_RESIDENTS": ("demo_residents", _whole_number(0, 100_000)),
+    "KANGLIAN_BROKER_URL": ("broker_url", _broker_url),
     "KANGLIAN_BALLAST_MIB": ("ballast_mib", _whole_number(0, 65_536)),
     "KANGLIAN_CORS_ORIGINS": ("cors_origins", _origins),
 }

@@ -25,6 +25,7 @@ KINDS: Mapping[Kind, str] = {"export": "bulk-export", "import": "bulk-import"}
 """Kinds of jobs in the job table."""
 EXPIRE = "bulk-expire"
 """The kind of job that removes the files of a bulk job."""
+ALL_KINDS = (*KINDS.values(), EXPIRE)
 LIFE_US = 24 * 3_600 * 1_000_000
 """For how long the files of a completed job are kept."""
 

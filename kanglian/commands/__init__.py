@@ -4,7 +4,21 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from kanglian.commands import adapter, analytics, audit, consent, demo, doctor, get, import_, people, serve, token
+from kanglian.commands import (
+    adapter,
+    analytics,
+    audit,
+    beat,
+    consent,
+    demo,
+    doctor,
+    get,
+    import_,
+    people,
+    serve,
+    token,
+    worker,
+)
 from kanglian.settings import Settings
 
 
@@ -19,5 +33,5 @@ class Command(Protocol):
 
 ALL: Sequence[Command] = tuple(
     cast("Command", module)
-    for module in (serve, demo, get, token, import_, adapter, consent, people, audit, analytics, doctor)
+    for module in (serve, worker, beat, demo, get, token, import_, adapter, consent, people, audit, analytics, doctor)
 )

@@ -4,10 +4,12 @@ import re
 import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from kanglian import commands
 from kanglian.settings import VARIABLES, Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +65,8 @@ def test_it_runs_as_an_ordinary_user_and_is_asked_how_it_is(instructions: list[t
 
 def test_only_settings_that_exist_are_set(instructions: list[tuple[str, str]], services: dict[str, Any]) -> None:
     in_image = {name for kind, rest in instructions if kind == "ENV" for name in re.findall(r"KANGLIAN_[A-Z_]+", rest)}
-    in_compose = {name for name in services["platform"]["environment"] if name.startswith("KANGLIAN_")}
+    set_there = {name for service in services.values() for name in service.get("environment", ())}
+    in_compose = {name for name in set_there if name.startswith("KANGLIAN_")}
     assert in_image
     assert in_image | in_compose <= VARIABLES.keys()
 
@@ -77,6 +80,19 @@ def test_the_settings_of_compose_let_the_platform_serve(services: dict[str, Any]
     settings.check_serving()
     assert not settings.embedded_default
     assert settings.base_url == "https://kanglian.example.cn"
+
+
+def test_bulk_work_has_its_broker_its_worker_and_its_beat(services: dict[str, Any]) -> None:
+    names = {command.NAME for command in commands.ALL}
+    for name in ("worker", "beat"):
+        service = services[name]
+        assert service["command"] == ["kanglian", name]
+        assert name in names
+        assert service["environment"].items() <= services["platform"]["environment"].items(), "other settings"
+        assert service["volumes"] == services["platform"]["volumes"], "another folder of files"
+        assert "broker" in service["depends_on"]
+    address = urlsplit(services["platform"]["environment"]["KANGLIAN_BROKER_URL"])
+    assert address.hostname in services
 
 
 def _example(name: str) -> str:

@@ -38,6 +38,15 @@ def test_other_settings_do_not_end_it() -> None:
     assert (settings.policy, settings.workers) == ("cn-strict", 3)
 
 
+def test_a_valkey_is_named_as_celery_names_it_and_a_part_without_broker_does_not_start() -> None:
+    settings = Settings.read({"KANGLIAN_BROKER_URL": "valkey://:secret@broker:6379/0"})
+    assert settings.broker_url == "redis://:secret@broker:6379/0"
+    assert Settings.read({"KANGLIAN_BROKER_URL": "amqp://broker//"}).broker_url == "amqp://broker//"
+    settings.check_broker()
+    with pytest.raises(SettingsError, match="KANGLIAN_BROKER_URL"):
+        Settings.read({}).check_broker()
+
+
 def test_every_wrong_setting_is_named_at_once() -> None:
     wrong = {
         "KANGLIAN_PORT": "70000",
@@ -51,6 +60,7 @@ def test_every_wrong_setting_is_named_at_once() -> None:
         "KANGLIAN_HOST": "http://x",
         "KANGLIAN_DEMO_RESIDENTS": "-1",
         "KANGLIAN_CORS_ORIGINS": "https://app.example.cn/path",
+        "KANGLIAN_BROKER_URL": "kafka://broker:9092",
     }
     with pytest.raises(SettingsError) as refused:
         Settings.read(wrong)
