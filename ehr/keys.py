@@ -40,6 +40,11 @@ def parameter_number(resource_type: str, code: str) -> int:
     return _signed(hashlib.blake2b(f"{resource_type}.{code}".encode(), digest_size=4).digest())
 
 
+def canonical_number(resource_type: str, code: str) -> int:
+    """The number under which a quantity parameter's values stand in base units of UCUM."""
+    return parameter_number(resource_type, f"{code}:canonical")
+
+
 class TermHasher:
     """Hashes (type, parameter, kind, value) to the signed 64-bit terms of `resource.terms`.
 
@@ -48,7 +53,8 @@ class TermHasher:
     ("system|code|value" of an Identifier that has a type), "prefix" (first n characters, n <= 16, of a normalised
     string), "exact" (the string as it is), "gram" (character trigrams), "uri", "present" (value ""), "identifier"
     ("system|value" of a Reference.identifier, or "|value", and "value"), "text" (beginnings, of the lengths
-    `ehr.indexing.text_prefix` knows, of CodeableConcept.text, Coding.display and Identifier.type.text, normalised).
+    `ehr.indexing.text_prefix` knows, of CodeableConcept.text, Coding.display and Identifier.type.text, normalised),
+    "unit" (the base units of a quantity, `ehr.indexing.ucum`).
     References: `reference(...)` = row key of the target XOR a salt of the parameter, so that SQL can go from a
     target row to the term (`row.key # salt`) and back.
     """

@@ -11,6 +11,8 @@ from ehr.indexing.extractor import Extractor
 from ehr.indexing.implied import Implied
 from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
 from ehr.indexing.plan import ROW_COLUMNS, indexed_parameters, selected_types
+from ehr.indexing.ucum import SYSTEM as UCUM
+from ehr.indexing.ucum import unit_of
 from ehr.indexing.values import LONGEST_PREFIX, decimal_range, normalise_string, text_prefix
 
 __all__ = [
@@ -21,12 +23,13 @@ __all__ = [
     "MIN_INSTANT",
     "PLATFORM_ZONE",
     "ROW_COLUMNS",
+    "UCUM",
     "Extractor",
     "Found",
+    "Implied",
     "IndexEntries",
     "answering",
     "answering_terms",
-    "Implied",
     "date_range",
     "decimal_range",
     "indexed_parameters",
@@ -35,4 +38,5 @@ __all__ = [
     "parts_of",
     "selected_types",
     "text_prefix",
+    "unit_of",
 ]

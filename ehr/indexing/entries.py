@@ -22,7 +22,8 @@ class IndexEntries:
     """(parameter, low, high), both included: a number is the point low = high, a Range its two ends (SC-1)"""
     quantities: list[tuple[int, int, int, int, Decimal, Decimal]] = field(default_factory=list)
     """(parameter, term of "system|code", term of the code, term of the unit, low, high); 0 where absent, terms of kind
-    "token", bounds as in `numbers`"""
+    "token", bounds as in `numbers`. One of UCUM stands in base units too: (canonical number, 0, term of kind "unit", 0,
+    low, high)"""
     code: int = 0
     """Term of the type's main code (`MAIN_CODE`: first coding, kind token, "system|code"); 0 = none."""
     at: int | None = None

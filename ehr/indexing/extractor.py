@@ -20,7 +20,7 @@ from ehr.indexing.reference import References, reference_leaf, uri_leaf
 from ehr.indexing.same_tokens import implied_systems
 from ehr.indexing.string import string_leaf, texts_of
 from ehr.indexing.token import Term, TokenLeaves, main_code
-from ehr.keys import TermHasher, parameter_number
+from ehr.keys import TermHasher, canonical_number, parameter_number
 
 Walk = Callable[[Mapping[str, Any], Any], None]
 LeafFor = Callable[[SearchParameter, Branch], Leaf | None]
@@ -102,7 +102,7 @@ class Extractor:
         term: Term = hasher.terms_of(resource_type, code)
         number = parameter_number(resource_type, code)
         tokens: dict[str | None, TokenLeaves] = {}
-        quantities = QuantityLeaves(term, number)
+        quantities = QuantityLeaves(term, number, canonical_number(resource_type, code))
         codes_alone = implied_systems(resource_type, code) is not None
 
         def make(_parameter: SearchParameter, branch: Branch) -> Leaf | None:  # noqa: PLR0911 - one return for each kind

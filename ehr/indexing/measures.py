@@ -6,6 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ehr.fhirpath.model import QUANTITY_TYPES
+from ehr.indexing import ucum
 from ehr.indexing.dates import period_range, text_range, timing_range
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import Leaf
@@ -70,10 +71,11 @@ def _ends(low: Any, high: Any) -> tuple[Decimal, Decimal]:
 class QuantityLeaves:
     """Makes leaves for the types that a quantity parameter may select."""
 
-    def __init__(self, term: Term, number: int) -> None:
-        """Take the terms and the number of one parameter."""
+    def __init__(self, term: Term, number: int, canonical: int) -> None:
+        """Take the terms of one parameter, its number and that of its quantities in base units of UCUM."""
         self._term = term
         self._number = number
+        self._canonical = canonical
         self._present = term("present", "")
         self._units: dict[tuple[str | None, str | None, str | None], tuple[int, int, int]] = {}
 
@@ -101,6 +103,11 @@ class QuantityLeaves:
     def _add(self, unit: dict[str, Any], low: Decimal, high: Decimal, sink: IndexEntries) -> None:
         sink.quantities.append((self._number, *self._unit(unit), low, high))
         sink.terms.append(self._present)
+        known = ucum.unit_of(unit.get("code", "")) if unit.get("system") == ucum.SYSTEM else None
+        if known is not None:
+            dimension = self._term("unit", known.dimension)
+            ends = (known.converted(low), known.converted(high))
+            sink.quantities.append((self._canonical, 0, dimension, 0, *ends))
 
     def _quantity(self, value: Any, sink: IndexEntries) -> None:
         number = value.get("value")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -151,7 +152,7 @@ def span_matches(prefix: str, mine: Span, asked: Span) -> bool:
     }[prefix or "eq"]
 
 
-def number_matches(prefix: str, mine: Decimal, text: str) -> bool:
+def number_matches(prefix: str, mine: Decimal | Fraction, text: str) -> bool:
     """R4's examples for numbers: without prefix a range of the written precision, else exact."""
     asked = Decimal(text)
     fraction = len(text.partition(".")[2])
@@ -270,8 +271,25 @@ def _token_is(mine: tuple[str | None, str | None], text: str) -> bool:
     return mine[0] == system and code in {"", mine[1]}
 
 
+UCUM = "http://unitsofmeasure.org"
+UNITS = {
+    "mg": ("g", "0.001"), "g": ("g", "1"), "kg": ("g", "1000"), "pg": ("g", "1e-12"),
+    "1": ("1", "1"), "%": ("1", "0.01"), "mg/g": ("1", "0.001"),
+    "{score}": ("1", "1"), "{T-score}": ("1", "1"), "{INR}": ("1", "1"),
+    "g/L": ("g/L", "1"), "g/dL": ("g/L", "10"), "mg/dL": ("g/L", "0.01"), "mg/L": ("g/L", "0.001"),
+    "ug/mL": ("g/L", "0.001"), "ug/L": ("g/L", "1e-6"), "ng/mL": ("g/L", "1e-6"), "pg/mL": ("g/L", "1e-9"),
+    "10*3/uL": ("/L", "1e9"), "10*6/uL": ("/L", "1e12"), "mmol/L": ("/L", "6.02214076e20"),
+    "mL/min": ("mL/min", "1"), "mL/min/{1.73_m2}": ("mL/min", "1"),
+}  # fmt: skip
+"""What each unit of the data can be compared in, and how many of that it is; others stand alone in the data."""
+
+
 def _quantity_is(mine: tuple[Decimal, Decimal, dict[str, Any]], prefix: str, text: str) -> bool:
     number, *unit = text.split("|")
+    if unit and unit[0] == mine[2].get("system") == UCUM and unit[1] in UNITS and mine[2].get("code") in UNITS:
+        asked, held = UNITS[unit[1]], UNITS[mine[2]["code"]]
+        amount = Fraction(mine[0]) * Fraction(held[1]) / Fraction(asked[1])
+        return asked[0] == held[0] and number_matches(prefix, amount, number)
     if not number_matches(prefix, mine[0], number):
         return False
     if not unit:

@@ -21,7 +21,7 @@ from ehr.person_filter import EveryPerson, InReach, KeptBy
 from ehr.row_filter import EVERYTHING, AboutNobody, AllOf, AnyOf, CustodianIn, Everything, LabelsNone, RowFilter
 from ehr.search.scope_linter import unscoped_aliases
 from ehr.store import Store
-from tests.generative.naive_search import Compared, Question, Values, folded, sort_value, values_of
+from tests.generative.naive_search import UCUM, Compared, Question, Values, folded, sort_value, values_of
 from tests.search_record import SYNTHEA, Kept, ask, fill, kept, plain, recorded_statements, synthea
 
 pytestmark = pytest.mark.database
@@ -93,8 +93,9 @@ def _edge_resources(seed: int) -> Iterator[dict[str, Any]]:
         " x  y ",
     ]
     dates = ["2020", "2020-02", "2020-02-29", "2020-02-29T23:59:59Z", "2020-03-01T00:00:00.000+08:00", "1999-12-31"]
-    numbers = ["100", "100.0", "99.50", "0.001", "-5", "1000000.25"]
-    units = [{}, {"unit": "mg"}, {"system": "http://unitsofmeasure.org", "code": "mg", "unit": "mg"}, {"code": "g"}]
+    numbers = ["100", "100.0", "99.50", "0.001", "0.1", "-5", "1000000.25"]
+    units = [{}, {"unit": "mg"}, {"system": UCUM, "code": "mg", "unit": "mg"}, {"system": UCUM, "code": "g"}]
+    units.append({"code": "g"})
     systems = [{}, {"system": "urn:a"}, {"system": "urn:b"}]
     for number in range(40):
         patient: dict[str, Any] = {"resourceType": "Patient", "id": f"edge-{number}"}

@@ -17,7 +17,7 @@ from ehr.indexing import (
     indexed_parameters,
 )
 from ehr.indexing.plan import KINDS, NotPlain, branches_of
-from ehr.keys import TermHasher, parameter_number
+from ehr.keys import TermHasher, canonical_number, parameter_number
 
 HASHER = TermHasher(b"a key for tests of terms")
 EXTRACTOR = Extractor(HASHER, base_url="https://own.example/fhir/")
@@ -123,7 +123,10 @@ def test_rows_of_an_observation() -> None:
     found = _of(OBSERVATION)
     assert found.dates == [(parameter_number("Observation", "date"), *date_range("2024-05-06T07:08:09+08:00"))]
     quantities = {row[0]: row[1:] for row in found.quantities}
-    assert quantities.keys() == {parameter_number("Observation", "value-quantity")}
+    in_base_units = canonical_number("Observation", "value-quantity")
+    assert quantities.keys() == {parameter_number("Observation", "value-quantity"), in_base_units}
+    amount = Decimal("0.065")
+    assert quantities[in_base_units] == (0, _term("value-quantity", "unit", "1"), 0, amount, amount)
     assert quantities[parameter_number("Observation", "value-quantity")] == (
         _term("value-quantity", "token", "http://unitsofmeasure.org|%"),
         _term("value-quantity", "token", "%"),
