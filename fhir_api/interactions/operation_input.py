@@ -46,18 +46,23 @@ def _parameter(parameter: Any) -> tuple[str, Any]:
     return parameter["name"], values[0]
 
 
+def simple(values: list[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """Values as texts, in order; Malformed for complex ones."""
+    found = []
+    for name, value in values:
+        if isinstance(value, dict | list) or value is None:
+            raise Malformed(f"The parameter {name[:64]!r} takes a simple value.")
+        found.append((name, str(value).lower() if isinstance(value, bool) else str(value)))
+    return found
+
+
 def texts(values: list[tuple[str, Any]], offered: frozenset[str]) -> dict[str, str]:
     """Simple parameters as texts, each at most once; BadSearch for others, Malformed for complex values."""
     found: dict[str, str] = {}
-    for name, value in values:
+    for name, text in simple(values):
         if name not in offered:
             raise BadSearch(f"The parameter {name[:64]!r} is not offered on this operation.")
-        if isinstance(value, dict | list) or value is None:
-            raise Malformed(f"The parameter {name[:64]!r} takes a simple value.")
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        if name == "_type" and name in found:
-            text = f"{found[name]},{text}"
-        elif name in found:
+        if name in found and name != "_type":
             raise BadSearch(f"The parameter {name!r} is given twice.")
-        found[name] = text
+        found[name] = f"{found[name]},{text}" if name in found else text
     return found

@@ -6,6 +6,7 @@ Patching shows what is there (a `test` answers, the answer carries the result), 
 
 from base64 import b64decode
 from dataclasses import replace
+from typing import Any, Protocol
 
 from ehr import json_text
 from ehr.bundle_entries import BundleEntry
@@ -26,7 +27,7 @@ _ATTEMPTS = 8
 async def patch(request: FhirRequest) -> Answer:
     """PATCH /fhir/{type}/{id}: 200; 412 by If-Match, 422 where the patch does not fit."""
     request.no_parameters()
-    return written_answer(request, await _patched(request, await _instructions(request)))
+    return written_answer(request, await write_changed(request, await _instructions(request)))
 
 
 async def conditional_patch(request: FhirRequest) -> Answer:
@@ -36,7 +37,7 @@ async def conditional_patch(request: FhirRequest) -> Answer:
     instructions = await _instructions(request)
     query = request.services.store.condition(request.resource_type, request.pairs)
     request.resource_id = await _matched(request, query)
-    return written_answer(request, await _patched(request, instructions))
+    return written_answer(request, await write_changed(request, instructions))
 
 
 async def patch_as_update(request: FhirRequest, entry: BundleEntry) -> BundleEntry:
@@ -107,13 +108,20 @@ async def _instructions(request: FhirRequest) -> JsonPatch | FhirPathPatch:
     return read_instructions(given, await request.body())
 
 
-async def _patched(request: FhirRequest, instructions: JsonPatch | FhirPathPatch) -> WriteOutcome:
-    """Apply the patch to the current version and write the result over just that version, else over the next one."""
+class Change(Protocol):
+    """What makes another version of a resource."""
+
+    def apply(self, resource: dict[str, Any]) -> dict[str, Any]:
+        """The resource as changed."""
+
+
+async def write_changed(request: FhirRequest, change: Change) -> WriteOutcome:
+    """Apply a change to the current version and write the result over just that version, else over the next one."""
     wanted = if_match_version(request.header(b"if-match"))
     if wanted == ANY_VERSION:  # what is patched is there
         wanted = None
     for _ in range(_ATTEMPTS):
-        version, body = await _result(request, instructions, wanted)
+        version, body = await _result(request, change, wanted)
         operation = WriteOperation("update", request.resource_type, request.resource_id, body=body, if_match=version)
         try:
             return await write_one(request, operation)
@@ -123,21 +131,21 @@ async def _patched(request: FhirRequest, instructions: JsonPatch | FhirPathPatch
     raise Conflict("Others change this resource too often now; try again.")
 
 
-async def _result(
-    request: FhirRequest, instructions: JsonPatch | FhirPathPatch, wanted: int | None
-) -> tuple[int, bytes]:
+async def _result(request: FhirRequest, change: Change, wanted: int | None) -> tuple[int, bytes]:
     """The number of the current version, and what the patch makes of it."""
-    version = await _current(request)
+    version = await current_version(request)
     request.audited = False  # that was the look; what comes of the patch has a row of its own
     if wanted is not None and wanted != version.version:
         raise PreconditionFailed("If-Match names another version than the current one.")
-    patched = instructions.apply(json_text.parse(version.body or b"{}"))
+    patched = change.apply(json_text.parse(version.body or b"{}"))
     if patched.get("id") != request.resource_id:
         raise Invalid(Issue("error", "invalid", "A patch does not change the id.", "Resource.id"))
     return version.version, json_text.encode(patched)
 
 
-async def _current(request: FhirRequest) -> StoredVersion:
+async def current_version(request: FhirRequest) -> StoredVersion:
+    """The version in place, read and audited as one that the caller asks for."""
+
     async def act() -> StoredVersion:
         scope = await request.read_scope("read", (request.resource_type,))
         request.audited = True

@@ -10,6 +10,9 @@ from fhir_api.interactions.create import create
 from fhir_api.interactions.delete import conditional_delete, delete
 from fhir_api.interactions.everything import everything
 from fhir_api.interactions.history import history, history_of_system, history_of_type
+from fhir_api.interactions.latest import last_n
+from fhir_api.interactions.match import match
+from fhir_api.interactions.meta import meta, meta_add, meta_delete
 from fhir_api.interactions.parameters import check_parameters
 from fhir_api.interactions.patch import conditional_patch, patch
 from fhir_api.interactions.read import read
@@ -65,3 +68,8 @@ def _register_operations() -> None:
     encounters = Operation("everything", f"{base}/Encounter-everything", ("instance",), ("Encounter",))
     register_operation(patients, everything)
     register_operation(encounters, everything)
+    register_operation(Operation("lastn", f"{base}/Observation-lastn", ("type",), ("Observation",)), last_n)
+    register_operation(Operation("match", f"{base}/Patient-match", ("type",), ("Patient",)), match, methods=("POST",))
+    register_operation(Operation("meta", f"{base}/Resource-meta", ("instance",), ()), meta, "R")
+    for name, handler in (("meta-add", meta_add), ("meta-delete", meta_delete)):
+        register_operation(Operation(name, f"{base}/Resource-{name}", ("instance",), ()), handler, "U", ("POST",))

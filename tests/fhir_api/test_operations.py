@@ -14,10 +14,11 @@ FHIR = {"content-type": "application/fhir+json"}
 Json = dict[str, Any]
 BULK = {"export"}
 STATED = {
-    "Patient": {"everything"},
+    "Patient": {"everything", "match"},
     "Encounter": {"everything"},
+    "Observation": {"lastn"},
 }
-EVERYWHERE: set[str] = set()
+EVERYWHERE = {"meta", "meta-add", "meta-delete"}
 OF_SYSTEM: set[str] = set()
 
 
