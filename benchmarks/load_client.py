@@ -61,8 +61,17 @@ class _Connection:
         start = lower.find(b"content-length:")
         length = int(lower[start + 15 : lower.index(b"\r\n", start)]) if start >= 0 else 0
         if start < 0 and b"transfer-encoding: chunked" in lower:
-            raise RuntimeError("the load client reads answers with a length only")
+            return status, await self._chunks(self.reader)
         return status, (await self.reader.readexactly(length) if length and request.method != "HEAD" else b"")
+
+    @staticmethod
+    async def _chunks(reader: asyncio.StreamReader) -> bytes:
+        parts: list[bytes] = []
+        while length := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+            parts.append(await reader.readexactly(length))
+            await reader.readexactly(2)
+        await reader.readuntil(b"\r\n")
+        return b"".join(parts)
 
 
 async def run(base: str, token: str | None, requests: Iterable[Request], clients: int) -> Outcome:

@@ -42,7 +42,7 @@ _CODES = ("4548-4", "718-7", "2823-3", "2951-2", "2075-0", "8480-6", "8462-4", "
 _START = datetime(2024, 1, 1, tzinfo=UTC)
 _BULK, _FEW, _HALF, _WIDE, _MOST = "bulk-hospital", "few-hospital", "half-hospital", "wide-hospital", "most-hospital"
 _COLUMNS = (
-    *("key", "last_updated", "holder", "custodian", "labels", "class", "code", "at", "version", "last_version"),
+    *("key", "last_updated", "holder", "custodian", "labels", "class", "until", "at", "version", "last_version"),
     *("type", "dictionary", "deleted", "id", "body", "terms"),
 )
 _QUERIES = {"a common code": "Observation?code=http://loinc.org|4548-4", "a type": "Observation"}
@@ -115,7 +115,7 @@ async def fill(connection: asyncpg.Connection, store: Store, people: int) -> Non
                 kind, key = resource["resourceType"], row_key(resource["resourceType"], resource["id"])
                 made = extractor.entries(kind, resource)
                 body = pack_body(encode(resource | {"meta": {"versionId": "1", "lastUpdated": "2024-01-01T00:00:00Z"}}))
-                rows.append((key, stamp, holder, custodian, 0, 0, made.code, made.at, 1, 1, type_number(kind),
+                rows.append((key, stamp, holder, custodian, 0, 0, made.until, made.at, 1, 1, type_number(kind),
                              NEWEST_DICTIONARY, False, resource["id"], body, made.terms))  # fmt: skip
                 dates += [(key, low, high, parameter) for parameter, low, high in made.dates]
                 quantities += [(key, *units, p, low, high) for p, *units, low, high in made.quantities]

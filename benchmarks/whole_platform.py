@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import gzip
 import json
+import os
 import random
 import statistics
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from calibration import AS_THE_PLATFORM, BUDGETS_WERE_SET_AT, calibrate, calibrations
 from load_client import Outcome, Request, run
+from peer import Peer
 from platform_process import Platform
 from results import keep
 from work import crud_requests, mllp_messages, search_requests
@@ -84,7 +86,7 @@ class Figures:
 
 
 async def measured(
-    platform: Platform, rounds: Sequence[tuple[Callable[[], Awaitable[Outcome]], int]]
+    platform: Platform | Peer, rounds: Sequence[tuple[Callable[[], Awaitable[Outcome]], int]]
 ) -> tuple[Measured, Outcome]:
     """Do each round's work, of so many pieces; the last outcome beside the figures."""
     figures = []
@@ -94,7 +96,7 @@ async def measured(
         before = platform.cpu_s()
         outcome = await work()
         figures.append(amount / (platform.cpu_s() - before))
-        if outcome.errors:
+        if outcome.errors and isinstance(platform, Platform):
             raise SystemExit(f"{len(outcome.errors)} wrong answers, first: {outcome.errors[0]}")
     pieces = sum(amount for _, amount in rounds)
     spent = {kind: after - parts.get(kind, 0.0) for kind, after in platform.parts_cpu_s().items()}
@@ -102,14 +104,15 @@ async def measured(
 
 
 def told(outcome: Outcome) -> str:
-    """p50, p99 and the wall-clock rate."""
+    """p50, p99, the wall-clock rate, and what a peer refused."""
+    refused = f", {len(outcome.errors)} refused ({outcome.errors[0][:80]})" if outcome.errors else ""
     return (
         f"p50 {outcome.median_ms:.1f} ms, p99 {outcome.percentile(0.99):.1f} ms, "
-        f"{len(outcome.seconds) / outcome.wall_s:,.0f}/s wall"
+        f"{len(outcome.seconds) / outcome.wall_s:,.0f}/s wall{refused}"
     )
 
 
-async def reads(platform: Platform, figures: Figures) -> None:
+async def reads(platform: Platform | Peer, figures: Figures) -> None:
     """Audited reads by id as a clinician's organisation sees them, and as loader."""
     token = platform.token("loader")
     ids = await platform.ids("Observation", token, 1000)
@@ -122,7 +125,7 @@ async def reads(platform: Platform, figures: Figures) -> None:
         figures.measured(f"reads by id, audited, {clients} clients", found, must, told(outcome))
 
 
-async def crud(platform: Platform, figures: Figures) -> None:
+async def crud(platform: Platform | Peer, figures: Figures) -> None:
     """Create, read, update, read, delete over nine resource types."""
     token = platform.token("loader")
     for clients, must in ((8, 700), (32, 1000), (128, 1400)):
@@ -138,7 +141,7 @@ def _bundles(folder: Path) -> Iterator[tuple[str, bytes, int]]:
         yield path.name, content, len(json.loads(content)["entry"])
 
 
-async def transactions(platform: Platform, figures: Figures, folder: Path) -> None:
+async def transactions(platform: Platform | Peer, figures: Figures, folder: Path) -> None:
     """The given Synthea bundles, directory first, then the patients' transactions four at a time.
 
     `Prefer: return=minimal`, so that an answer holds ids and versions only, as the peers' answers do.
@@ -160,7 +163,7 @@ async def transactions(platform: Platform, figures: Figures, folder: Path) -> No
     figures.measured("transaction bundles, resources", found, 3500, told(outcome))
 
 
-async def searches(platform: Platform, figures: Figures) -> None:
+async def searches(platform: Platform | Peer, figures: Figures) -> None:
     """The mix of name, address, birth date, date, category, code + value, chain, _has, include, sort, total."""
     token = platform.token("loader")
     await platform.settle()
@@ -210,6 +213,23 @@ async def hl7v2(platform: Platform, figures: Figures) -> None:
     figures.add("MLLP p99 at 300 messages a second", p99, None, "ms", "must 50 ms")
 
 
+async def _measure_peer(
+    arguments: argparse.Namespace, wanted: list[str], figures: Figures, calibrated: dict[str, list[float]]
+) -> None:
+    """What a peer can be asked, by the same requests; raw results are kept under a name of their own."""
+    peer = Peer(arguments.peer, [int(pid) for pid in arguments.peer_pids.split(",")])
+    if "transactions" in wanted:
+        await transactions(peer, figures, arguments.synthea)
+    for name, part in (("reads", reads), ("searches", searches), ("crud", crud)):
+        if name in wanted:
+            first_row = len(figures.rows)
+            await part(peer, figures)
+            await figures.calibrate_again(first_row)
+    if not arguments.no_keep:
+        raw = {"peer": arguments.peer, "calibrations": calibrated, "rows": figures.rows}
+        print(f"kept: {keep('peer', raw | {'memory_bytes': peer.memory_bytes()})}")
+
+
 async def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -218,6 +238,10 @@ async def main() -> None:
         default="transactions,reads,searches,crud,size,hl7v2",
         help="default: %(default)s; the others need transactions",
     )
+    parser.add_argument(
+        "--peer", default=os.environ.get("PEER"), help="measure the FHIR server at this address instead"
+    )
+    parser.add_argument("--peer-pids", default=os.environ.get("PEER_PIDS", ""), help="its process and its database's")
     parser.add_argument("--synthea", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "synthea")
     parser.add_argument("--no-keep", action="store_true", help="print only, write no file of raw results")
     arguments = parser.parse_args()
@@ -226,6 +250,9 @@ async def main() -> None:
     for name, answers in found.items():
         print(f"calibration: {name:31} {statistics.median(answers):12,.1f} a CPU s", flush=True)
     figures = Figures(statistics.median(found[AS_THE_PLATFORM.name]))
+    if arguments.peer:
+        await _measure_peer(arguments, wanted, figures, found)
+        return
     async with Platform.started() as platform:
         if arguments.synthea.is_dir() and "transactions" in wanted:
             await transactions(platform, figures, arguments.synthea)

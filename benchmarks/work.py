@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from load_client import Outcome, Request, run
+from peer import Peer
 from platform_process import Platform
 
 _ACTIVE = {
@@ -67,7 +68,7 @@ async def crud_requests(base: str, token: str, amount: int, clients: int) -> Out
     return total
 
 
-async def search_requests(platform: Platform, token: str, amount: int) -> list[Request]:
+async def search_requests(platform: Platform | Peer, token: str, amount: int) -> list[Request]:
     """Searches with values sampled from the data."""
     chance = random.Random(2)  # noqa: S311 - a reproducible sample
     patients, observations = await asyncio.gather(
