@@ -5,7 +5,7 @@ the filter, what depends on the request (actor, purpose, action, time) is decide
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from consent.caller import EMERGENCY_PURPOSES, covering, is_research
@@ -126,37 +126,61 @@ class Evaluator:
         return Decision(kept, foreign, until)
 
     def conditions(self, consent: NormalConsent, now_us: int, *, kept: bool) -> list[Condition]:
-        """The rules of a consent that this request matches, in the order of precedence inside the consent."""
+        """The rules of a consent that this request matches, in the order of precedence inside the consent.
+
+        A permit that an organisation attests speaks of the rows that it keeps itself, and opens nothing to it.
+        """
         opens_nothing = consent.attested_by is not None and consent.attested_by in self._context.organisations
         found: list[Condition] = []
         for rule in sorted(consent.rules, key=lambda rule: (-rule.depth, rule.permit)):
             condition = self._condition(rule, now_us, kept=kept)
+            if rule.permit and consent.attested_by is not None:
+                kept_rows = CustodianIn(self._keepers([consent.attested_by]))
+                condition = replace(condition, matches=all_of(kept_rows, condition.matches))
             usable = not (rule.permit and opens_nothing) and (rule.permit or condition.names_actor or not kept)
             if usable and condition.matches != NOTHING:
                 found.append(condition)
         return found
 
-    def base(self, consents: Sequence[NormalConsent]) -> tuple[str, NormalConsent | None]:
-        """The base of the newest consent that states one: deny or permit, else the preset.
+    def _keepers(self, organisations: Iterable[str]) -> frozenset[int]:
+        """Numbers of organisations and all their parts, as custodians."""
+        names = {part for name in organisations for part in (name, *self._parts.get(name, ()))}
+        return frozenset(organisation_key(name) for name in names)
 
-        At equal or missing dates deny wins. A consent that states none, or attests one for its own organisation, takes
-        nothing of what an older one says.
+    def base(self, consents: Sequence[NormalConsent], custodian: int | None = None) -> tuple[str, NormalConsent | None]:
+        """The base of the newest consent that states one for rows of this custodian: deny or permit, else the preset.
+
+        At equal or missing dates deny wins. A consent that states none, or a permit that is attested by somebody who
+        does not keep the row or asks himself, takes nothing of what an older one says.
         """
-        stating = [(self._base_of(consent), consent) for consent in consents]
-        stating = [(base, consent) for base, consent in stating if base != "preset"]
+        stating = [(consent.base, consent) for consent in consents if self._states_base(consent, custodian)]
         newest_date = max((consent.dated for _, consent in stating if consent.dated is not None), default=None)
         newest = [each for each in stating if each[1].dated is None or each[1].dated == newest_date]
         return min(newest, key=lambda each: each[0] != "deny", default=("preset", None))
 
-    def _base_of(self, consent: NormalConsent) -> str:
-        attested = consent.attested_by is not None and consent.attested_by in self._context.organisations
-        return "preset" if attested and consent.base == "permit" else consent.base
+    def _states_base(self, consent: NormalConsent, custodian: int | None) -> bool:
+        if consent.base != "permit" or consent.attested_by is None:
+            return consent.base != "preset"
+        return consent.attested_by not in self._context.organisations and custodian in self._keepers(
+            [consent.attested_by]
+        )
 
     def fallback(self, consents: Sequence[NormalConsent]) -> RowRule:
         """What holds where no provision matches: base, else preset; break-glass overrides both."""
-        base, _ = self.base(consents)
-        filters: RowRule = NOTHING if base == "deny" else UNLABELLED if base == "permit" else self._preset_of_scope()
+        attesting = {consent.attested_by for consent in consents if consent.attested_by and consent.base == "permit"}
+        decided = self._opened_by(self.base(consents)[0])
+        groups: dict[RowRule, set[int]] = {}
+        for keeper in sorted(self._keepers(attesting)):
+            of_keeper = self._opened_by(self.base(consents, keeper)[0])
+            if of_keeper != decided:
+                groups.setdefault(of_keeper, set()).add(keeper)
+        apart = [(frozenset(keepers), of_group) for of_group, keepers in groups.items()]
+        others = [negation(CustodianIn(keepers)) for keepers, _ in apart]
+        filters = any_of(*(all_of(CustodianIn(keepers), of) for keepers, of in apart), all_of(*others, decided))
         return any_of(filters, InEmergency(self._context.actor)) if self._emergency else filters
+
+    def _opened_by(self, base: str) -> RowRule:
+        return NOTHING if base == "deny" else UNLABELLED if base == "permit" else self._preset_of_scope()
 
     def _preset_of_scope(self) -> RowRule:
         return NOTHING if self._research else self.preset()
@@ -226,8 +250,7 @@ class Evaluator:
     def _row(self, criteria: Criteria, *, permit: bool | None, rule_permits: bool) -> Iterable[RowRule]:
         """What a provision says about rows."""
         if criteria.custodians is not None:
-            keepers = {part for name in criteria.custodians for part in (name, *self._parts.get(name, ()))}
-            yield CustodianIn(frozenset(organisation_key(name) for name in keepers))
+            yield CustodianIn(self._keepers(criteria.custodians))
         kinds: list[RowRule] = []
         if criteria.types is not None:
             kinds.append(TypeIn(frozenset(type_number(name) for name in criteria.types)))

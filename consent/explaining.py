@@ -176,7 +176,7 @@ def _otherwise(
     now = now_us()
     scope = RESEARCH if is_research(context.purpose) else PATIENT_PRIVACY
     current = [c for c in read_consents if c.scope == scope and c.period[0] <= now < c.period[1]]
-    base, decider = evaluator.base(current)
+    base, decider = evaluator.base(current, row.custodian)
     if row.visible and context.emergency:
         return "7 break-glass", "broken glass overrides preset and base policy", None
     if decider is None or base == "preset":

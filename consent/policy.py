@@ -23,6 +23,8 @@ class Policy:
     reach_opens: bool
     days_after_encounter: int
     referral_days_at_most: int
+    strangers_a_day: int
+    """Patients of other hospitals whom a hospital's Encounters may name in a day and be believed (record 0019)."""
     break_glass_hours: int
     break_glass_openings_a_day: int
     rules: tuple[tuple[str, str, str], ...]
@@ -46,6 +48,7 @@ def read_policy(text: str) -> Policy:
         reach_opens=bool(data["reach"]["opens"]),
         days_after_encounter=int(data["reach"]["days_after_encounter"]),
         referral_days_at_most=referral_days,
+        strangers_a_day=int(data["reach"]["strangers_a_day"]),
         break_glass_hours=hours,
         break_glass_openings_a_day=int(data["break_glass"]["openings_a_day"]),
         rules=tuple((rule["id"], rule["says"], rule["law"]) for rule in data["rules"]),

@@ -26,6 +26,7 @@ from ehr.access.reach import (
     role_organisations,
     settle_referrals,
 )
+from ehr.access.strangers import believed_claims
 from ehr.changes import Change
 from ehr.keys import TermHasher, organisation_key, row_key
 
@@ -34,6 +35,7 @@ _PRESENT = frozenset({"arrived", "triaged", "in-progress", "onleave", "finished"
 _ENDED_AT_ONCE = frozenset({"cancelled", "entered-in-error"})
 _REFERRING = frozenset({"active", "completed"})
 _PLANNED = frozenset({"proposal", "plan"})
+_PLATFORM = organisation_key("platform")
 
 
 def _us(at: datetime) -> int:
@@ -113,7 +115,8 @@ async def apply(
         return
     requests = [change for change in touched if change.resource_type == "ServiceRequest"]
     others = [change for change in touched if change.resource_type != "ServiceRequest"]
-    rows = [row for change in others for row in _rows(change, states, policy, zone)]
+    found = [(change, row) for change in others for row in _rows(change, states, policy, zone)]
+    rows = await _believed(connection, found, states, policy)
     await replace_reach(connection, [change.key for change in others], rows)
     encounters = [change for change in others if change.resource_type == "Encounter"]
     if encounters:
@@ -121,6 +124,39 @@ async def apply(
     if requests:
         roles = await _organisations_of_roles(connection, requests, changes, hasher)
         await _refer(connection, [_referral(change, states, policy, zone, roles) for change in requests], requests)
+
+
+async def _believed(
+    connection: asyncpg.Connection,
+    found: Sequence[tuple[Change, Reach]],
+    states: Mapping[int, HolderState],
+    policy: Policy,
+) -> list[Reach]:
+    """Leave out Encounters that name more Patients of other hospitals than their hospital is believed in a day."""
+    claims = [
+        (change, row) for change, row in found if row.kind == ENCOUNTER and _is_stranger(change, states[row.holder])
+    ]
+    if not claims:
+        return [row for _, row in found]
+    believed = await believed_claims(
+        connection,
+        [(row.organisation, row.holder, row.person) for _, row in claims],
+        sources=[row.source for _, row in claims],
+        now_us=max(_us(change.at) for change, _ in claims),
+        at_most=policy.strangers_a_day,
+    )
+    refused = {row.source for _, row in claims if (row.organisation, row.holder) not in believed}
+    return [row for _, row in found if row.source not in refused]
+
+
+def _is_stranger(change: Change, patient: HolderState) -> bool:
+    """Whether the Patient of an Encounter is another hospital's; one that has not come yet is known by its id.
+
+    A Patient that the platform keeps (migrated) is every hospital's: nobody has said whose it is.
+    """
+    if not patient.custodian:
+        return not patient.patient_id.startswith(f"{change.scope.custodian}.")
+    return patient.custodian not in (change.access.custodian, _PLATFORM)
 
 
 async def _refer(

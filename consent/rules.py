@@ -53,7 +53,7 @@ class NormalConsent(msgspec.Struct, frozen=True, omit_defaults=True):
     period: tuple[int, int]
     rules: tuple[Rule, ...] = ()
     attested_by: str | None = None
-    """The organisation whose feed or machine client filed it: to that organisation it opens nothing."""
+    """The organisation whose feed or machine client filed it: its permits open that organisation's rows to others."""
 
 
 class ClassRules(msgspec.Struct, frozen=True):

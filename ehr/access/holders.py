@@ -10,14 +10,17 @@ from ehr.row_filter import Parameters, RowFilter
 
 @dataclass(frozen=True, slots=True)
 class HolderState:
-    """The person behind a holder, and that person's consent class."""
+    """The person behind a holder, that person's consent class, and whose Patient the holder is."""
 
     person: int
     consent_class: int
+    custodian: int
+    """0 until the Patient arrives."""
+    patient_id: str
 
 
 # The transaction id is taken before any class is read: the job that re-stamps rows waits for all older transactions.
-_PERSONS = """select h.holder, h.person, p."class" from (select pg_current_xact_id()) as x
+_PERSONS = """select h.holder, h.person, p."class", h.custodian, h.patient_id from (select pg_current_xact_id()) as x
 cross join unnest($1::bigint[]) as wanted(holder)
 join holder_person h on h.holder = wanted.holder join person p on p.person = h.person"""
 
@@ -44,7 +47,9 @@ async def ensure_holders(connection: asyncpg.Connection, patients: Mapping[int, 
 
 async def _states(connection: asyncpg.Connection, holders: Sequence[int]) -> dict[int, HolderState]:
     rows = await connection.fetch(_PERSONS, holders)
-    return {row["holder"]: HolderState(row["person"], row["class"]) for row in rows}
+    return {
+        row["holder"]: HolderState(row["person"], row["class"], row["custodian"], row["patient_id"]) for row in rows
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,8 +119,16 @@ def _covered(path: list[dict[str, Any]], row: dict[str, Any]) -> bool:
     return LEVELS.index(row.get("level", "N")) <= max([LEVELS.index("N"), *levels])
 
 
+def _speaks_of(consent: dict[str, Any], request: dict[str, Any], row: dict[str, Any]) -> bool:
+    """Whether a permit of this consent can be about the row: what a hospital attests opens its own rows to others."""
+    filed_by = consent.get("_filedBy")
+    if filed_by is None:
+        return True
+    return filed_by not in request["organisations"] and filed_by in {row["custodian"], *row.get("wholes", ())}
+
+
 def _matches(
-    path: list[dict[str, Any]], request: dict[str, Any], row: dict[str, Any], *, own: bool, filed_by_own: bool
+    path: list[dict[str, Any]], request: dict[str, Any], row: dict[str, Any], *, own: bool, permits_count: bool
 ) -> list[tuple[int, str]]:
     found = []
     provision = path[-1]
@@ -128,19 +136,18 @@ def _matches(
         permits = provision["type"] == "permit"
         if all(_conditions(each, request, row, permits=permits) for each in path):
             names = any(_role(actor) != "CST" for each in path for actor in each.get("actor", ()))
-            usable = not filed_by_own and (own or _covered(path, row)) if permits else names or not own
+            usable = permits_count and (own or _covered(path, row)) if permits else names or not own
             if usable:
                 found.append((len(path), provision["type"]))
     for nested in provision.get("provision", ()):
-        found += _matches([*path, nested], request, row, own=own, filed_by_own=filed_by_own)
+        found += _matches([*path, nested], request, row, own=own, permits_count=permits_count)
     return found
 
 
 def _one(consent: dict[str, Any], request: dict[str, Any], row: dict[str, Any], *, own: bool) -> str | None:
     """Rule 4: the deepest matching provision; at equal depth deny."""
-    filed = consent.get("_filedBy") in request["organisations"]
     root = {k: v for k, v in consent.get("provision", {}).items() if k != "period"}
-    found = _matches([root], request, row, own=own, filed_by_own=filed)
+    found = _matches([root], request, row, own=own, permits_count=_speaks_of(consent, request, row))
     deepest = [kind for depth, kind in found if depth == max(depth for depth, _ in found)]
     if not deepest:
         return None
@@ -172,13 +179,12 @@ def _decided(consents: list[dict[str, Any]], request: dict[str, Any], row: dict[
     return "deny" if "deny" in results else "permit"
 
 
-def _base(consents: list[dict[str, Any]], request: dict[str, Any]) -> str:
+def _base(consents: list[dict[str, Any]], request: dict[str, Any], row: dict[str, Any]) -> str:
     found = []
     for consent in consents:
         code = consent.get("policyRule", {}).get("coding", [{"code": "none"}])[0]["code"]
         permits = code in ("OPTIN", "OPTINR")
-        own = consent.get("_filedBy") in request["organisations"]
-        if code not in ("none", "preset") and not (permits and own):
+        if code not in ("none", "preset") and (not permits or _speaks_of(consent, request, row)):
             found.append((consent, "permit" if permits else "deny"))
     newest = _newest([consent for consent, _ in found])
     bases = {base for consent, base in found if any(consent is each for each in newest)}
@@ -201,7 +207,7 @@ def visible(consents: list[dict[str, Any]], request: dict[str, Any], row: dict[s
     if request.get("emergency") and request["purpose"] in ("BTG", "ETREAT"):
         return True, "7"
     plain = not row.get("labels") and row.get("level", "N") not in ("R", "V")
-    base = _base(deciding, request)
+    base = _base(deciding, request, row)
     if base == "preset":
         opens = request["preset"] == "cn-county" and request["purpose"] in TREATMENT and not research
         return opens and bool(request.get("reach")) and plain, "6"

@@ -47,7 +47,8 @@ BASE_URL = "http://platform.test"
 CONTENT = ("resource", "resource_history", "index_date", "index_number", "index_quantity", "change_log", "audit_row")
 STATE = (
     *("policy_state", "consent_class", "consent_rule", "person", "holder_person", "identity_claim", "person_merge"),
-    *("restamp", "pending_label", "attachment", "reach", "emergency", "job", "kept_holder"),
+    *("restamp", "pending_label", "attachment", "reach", "stranger_claim", "emergency", "job"),
+    "kept_holder",
 )
 _GENERATED = ("audit_row", "change_log", "job")
 
@@ -225,6 +226,9 @@ class Platform:
                 columns = [row["attname"] for row in types]
                 await self.admin.copy_records_to_table(name, schema_name="kept", records=rows, columns=columns)
 
+        # what terms imply is said once for all rows, and never taken back
+        implied = [tuple(row) for row in await other.admin.fetch("select implied, term from implied_term")]
+        await self.admin.executemany("insert into implied_term values ($1, $2) on conflict do nothing", implied)
         # numbers given from now on are new in both databases
         await self.admin.execute("select setval(pg_get_serial_sequence('public.job', 'job'), 1000000)")
 
