@@ -33,7 +33,7 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 START_US = 1_600_000_000_000_000
 
 _COLUMNS = [
-    *("key", "last_updated", "holder", "others", "custodian", "labels", "class", "code", "at", "version"),
+    *("key", "last_updated", "holder", "others", "custodian", "labels", "class", "until", "at", "version"),
     *("last_version", "type", "dictionary", "deleted", "id", "body", "terms"),
 ]
 
@@ -103,7 +103,7 @@ async def fill(connection: asyncpg.Connection, hasher: TermHasher, rows: Iterabl
                 row.custodian,
                 row.labels,
                 0,
-                entries.code,
+                entries.until,
                 entries.at,
                 1,
                 1,

@@ -9,7 +9,7 @@ from ehr.indexing.derived import answering, answering_terms
 from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT, IndexEntries
 from ehr.indexing.extractor import Extractor
 from ehr.indexing.implied import Implied
-from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
+from ehr.indexing.main_columns import MAIN_DATE, ONE_DATE
 from ehr.indexing.plan import ROW_COLUMNS, indexed_parameters, selected_types
 from ehr.indexing.ucum import SYSTEM as UCUM
 from ehr.indexing.ucum import unit_of
@@ -17,10 +17,10 @@ from ehr.indexing.values import LONGEST_PREFIX, decimal_range, normalise_string,
 
 __all__ = [
     "LONGEST_PREFIX",
-    "MAIN_CODE",
     "MAIN_DATE",
     "MAX_INSTANT",
     "MIN_INSTANT",
+    "ONE_DATE",
     "PLATFORM_ZONE",
     "ROW_COLUMNS",
     "UCUM",

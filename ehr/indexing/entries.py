@@ -24,10 +24,10 @@ class IndexEntries:
     """(parameter, term of "system|code", term of the code, term of the unit, low, high); 0 where absent, terms of kind
     "token", bounds as in `numbers`. One of UCUM stands in base units too: (canonical number, 0, term of kind "unit", 0,
     low, high)"""
-    code: int = 0
-    """Term of the type's main code (`MAIN_CODE`: first coding, kind token, "system|code"); 0 = none."""
     at: int | None = None
     """Low end of the type's main clinical date (`MAIN_DATE`); None where it is absent."""
+    until: int | None = None
+    """High end of the main date of a type in `ONE_DATE`, which then is not among `dates`; None elsewhere."""
 
 
 MIN_INSTANT = -(2**62)

@@ -13,13 +13,13 @@ from ehr.indexing.dates import PLATFORM_ZONE
 from ehr.indexing.derived import is_derived
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.implied import Implied, PresentParameters
-from ehr.indexing.main_columns import MAIN_CODE, MAIN_DATE
+from ehr.indexing.main_columns import MAIN_DATE, ONE_DATE
 from ehr.indexing.measures import QuantityLeaves, date_leaf, number_leaf
 from ehr.indexing.plan import Branch, Leaf, NotPlain, Tree, branches_of, implicit_systems, indexed_parameters
 from ehr.indexing.reference import References, reference_leaf, uri_leaf
 from ehr.indexing.same_tokens import implied_systems
 from ehr.indexing.string import string_leaf, texts_of
-from ehr.indexing.token import Term, TokenLeaves, main_code
+from ehr.indexing.token import Term, TokenLeaves
 from ehr.keys import TermHasher, canonical_number, parameter_number
 
 Walk = Callable[[Mapping[str, Any], Any], None]
@@ -103,6 +103,7 @@ class Extractor:
         number = parameter_number(resource_type, code)
         tokens: dict[str | None, TokenLeaves] = {}
         quantities = QuantityLeaves(term, number, canonical_number(resource_type, code))
+        main = MAIN_DATE.get(resource_type) == code
         codes_alone = implied_systems(resource_type, code) is not None
 
         def make(_parameter: SearchParameter, branch: Branch) -> Leaf | None:  # noqa: PLR0911 - one return for each kind
@@ -118,7 +119,7 @@ class Extractor:
                 case "uri":
                     return uri_leaf(term)
                 case "date":
-                    return date_leaf(term, number, self.zone, name, main=MAIN_DATE.get(resource_type) == code)
+                    return date_leaf(term, number, self.zone, name, main=main, only=main and resource_type in ONE_DATE)
                 case "quantity":
                     return quantities.leaf(name)
                 case _:
@@ -129,9 +130,7 @@ class Extractor:
             if value_set not in tokens:
                 bound = None if codes_alone else value_set
                 tokens[value_set] = TokenLeaves(term, bound, self.implied, codes_alone=codes_alone)
-            leaf = tokens[value_set].leaf(branch.type_name)
-            main = main_code(term, branch.type_name) if MAIN_CODE.get(resource_type) == code else None
-            return leaf if leaf is None or main is None else _both(leaf, main)
+            return tokens[value_set].leaf(branch.type_name)
 
         return make
 
@@ -145,14 +144,6 @@ class Extractor:
                 sink.setdefault(code, []).append(target[:2])
 
         return leaf if branch.type_name in {"Reference", "canonical", "uri"} else None
-
-
-def _both(first: Leaf, second: Leaf) -> Leaf:
-    def leaf(value: Any, sink: Any) -> None:
-        first(value, sink)
-        second(value, sink)
-
-    return leaf
 
 
 def _text_leaf(parameter: SearchParameter, branch: Branch) -> Leaf | None:

@@ -1,34 +1,10 @@
-"""Which search parameter the columns `code` and `at` of a row stand for, by resource type.
+"""Which search parameter the columns `at` and `until` of a row stand for, by resource type.
 
-`code` is the term of the first coding only, so it answers a search alone only where the type's resources carry one
-coding; `at` is the low end of the first value.
+`at` is the low end of the first value. Where a resource has one value at most, `until` is its high end, and the two
+stand for the parameter's row in the table of dates.
 """
 
 from collections.abc import Mapping
-
-MAIN_CODE: Mapping[str, str] = {
-    "AllergyIntolerance": "code",
-    "CarePlan": "category",
-    "ChargeItem": "code",
-    "Composition": "type",
-    "Condition": "code",
-    "Device": "type",
-    "DiagnosticReport": "code",
-    "DocumentReference": "type",
-    "Encounter": "type",
-    "Immunization": "vaccine-code",
-    "List": "code",
-    "Medication": "code",
-    "MedicationAdministration": "code",
-    "MedicationDispense": "code",
-    "MedicationRequest": "code",
-    "MedicationStatement": "code",
-    "Observation": "code",
-    "Procedure": "code",
-    "ServiceRequest": "code",
-    "Specimen": "type",
-    "Task": "code",
-}
 
 MAIN_DATE: Mapping[str, str] = {
     "AllergyIntolerance": "date",
@@ -69,3 +45,21 @@ MAIN_DATE: Mapping[str, str] = {
     "Specimen": "collected",
     "Task": "authored-on",
 }
+
+ONE_DATE = frozenset(
+    {
+        "Claim",
+        "Condition",
+        "DiagnosticReport",
+        "DocumentReference",
+        "Encounter",
+        "ExplanationOfBenefit",
+        "Immunization",
+        "MedicationAdministration",
+        "MedicationRequest",
+        "Observation",
+        "Procedure",
+    }
+)
+"""Types whose main date is one value at most; stored rows are as this table has it, so a change of it needs a step of
+the schema (`ehr/store/migrations/versions/0013_ends_of_main_dates.py`)."""

@@ -24,8 +24,8 @@ _DATE_READERS: dict[str, Callable[[Any, tzinfo], tuple[int, int]]] = {
 }
 
 
-def date_leaf(term: Term, number: int, zone: tzinfo, type_name: str, *, main: bool) -> Leaf | None:
-    """The leaf for dates; with `main` it sets `IndexEntries.at` too."""
+def date_leaf(term: Term, number: int, zone: tzinfo, type_name: str, *, main: bool, only: bool) -> Leaf | None:
+    """The leaf for dates; with `main` it sets `IndexEntries.at` too, with `only` that and `until` alone."""
     read = _DATE_READERS.get(type_name)
     if read is None:
         return None
@@ -36,8 +36,11 @@ def date_leaf(term: Term, number: int, zone: tzinfo, type_name: str, *, main: bo
             low, high = read(value, zone)
         except (ValueError, OverflowError):
             return
-        sink.dates.append((number, low, high))
         sink.terms.append(present)
+        if only and sink.until is None:
+            sink.at, sink.until = low, high
+            return
+        sink.dates.append((number, low, high))
         if main and sink.at is None:
             sink.at = low
 

@@ -115,22 +115,3 @@ class TokenLeaves:
             found += [self._term("token", f"{system}|{text}") for system in self._systems.get(text, ())]
             terms = self._remembered(text, found)
         sink.terms += terms
-
-
-def main_code(term: Term, type_name: str) -> Leaf | None:
-    """A leaf that sets `IndexEntries.code` from the first coding of the first value."""
-
-    def first_coding(value: Any, sink: IndexEntries) -> None:
-        codings = value.get("coding") if type_name == "CodeableConcept" else [value]
-        if sink.code or not codings or codings[0].get("code") is None:
-            return
-        key = (codings[0].get("system") or "", codings[0]["code"])
-        found = cache.get(key)
-        if found is None:
-            if len(cache) >= CACHED_VALUES:
-                cache.clear()
-            found = cache[key] = term("token", f"{key[0]}|{key[1]}")
-        sink.code = found
-
-    cache: dict[tuple[str, str], int] = {}
-    return first_coding if type_name in {"CodeableConcept", "Coding"} else None

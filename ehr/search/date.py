@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, tzinfo
 
 from ehr.errors import BadSearch, KanglianError
-from ehr.indexing import MAIN_DATE, PLATFORM_ZONE, date_range
+from ehr.indexing import MAIN_DATE, ONE_DATE, PLATFORM_ZONE, date_range
 from ehr.keys import parameter_number
 from ehr.search.prefix import split_prefix
 from ehr.search.query import Criterion, DateValue, Prefix
@@ -40,33 +40,15 @@ _ADMITS: dict[Prefix, Callable[[int, int, int, int], bool]] = {
 }
 """The same for a range that was extracted from an opened row."""
 _DAY_US = 86_400_000_000
-_BY_START: dict[Prefix, str] = {
-    "lt": "{at} < {low}",
-    "sa": "{at} >= {high}",
-    "le": "({at} < {low} or ({at} <= {high} and {looked_up}))",
-    "eq": "({at} >= {low} and {at} < {high} and {looked_up})",
-    # only what is longer than a day starts before a day and ends behind it: an index of its own holds those
-    "ge": "({at} >= {low} or {alias}.key = any(array(select {index}.key from index_date {index}"
-    f" where {{index}}.parameter = {{parameter}} and {{index}}.high - {{index}}.low > {_DAY_US}"
-    " and {index}.high > {high} and {index}.low < {low})))",
+_BY_COLUMNS: dict[Prefix, str] = {
+    **_COMPARISONS,
+    "ge": "({from} >= {low} or {to} > {high})",
+    "le": "({from} < {low} or ({from} <= {high} and {to} <= {high}))",
+    "eb": "({from} <= {low} and {to} <= {low})",
 }
-"""The same against the start of the row's only range; `ge` for values of a day and more."""
-_ONE_DATE = frozenset(
-    {
-        "Claim",
-        "Condition",
-        "DiagnosticReport",
-        "DocumentReference",
-        "Encounter",
-        "ExplanationOfBenefit",
-        "Immunization",
-        "MedicationAdministration",
-        "MedicationRequest",
-        "Observation",
-        "Procedure",
-    }
-)
-"""Types whose main date is one value at most, so that the column `at` is the start of its only range."""
+"""The same with the start compared wherever it says something, since an index has the starts."""
+_GE_DAY = f"({{from}} >= {{low}} or ({{to}} > {{high}} and {{to}} > {{from}} + {_DAY_US}))"
+"""`ge` of a day and more: only what is longer starts before it and ends behind it; an index of its own holds those."""
 
 
 def parse_value(name: str, text: str, now: datetime, zone: tzinfo = PLATFORM_ZONE) -> DateValue:
@@ -90,7 +72,10 @@ def parse_value(name: str, text: str, now: datetime, zone: tzinfo = PLATFORM_ZON
 
 def comparison(rendering: Rendering, low_sql: str, high_sql: str, value: DateValue) -> str:
     """The comparison of one indexed range with one value, by R4's table of prefixes."""
-    text = _COMPARISONS[value.prefix]
+    return _rendered(rendering, _COMPARISONS[value.prefix], low_sql, high_sql, value)
+
+
+def _rendered(rendering: Rendering, text: str, low_sql: str, high_sql: str, value: DateValue) -> str:
     named = {"from": low_sql, "to": high_sql}
     if "{low}" in text:
         named["low"] = rendering.add(value.low_us, "bigint")
@@ -113,14 +98,13 @@ def condition(rendering: Rendering, alias: str, criterion: Criterion) -> Conditi
         column = f"{alias}.last_updated"
         tests = [comparison(rendering, column, f"({column} + 1)", value) for value in values]
         return Condition(sql=f"({' or '.join(tests)})")
-    index = rendering.alias("d")
-    number = parameter_number(criterion.resource_type, criterion.code)
-    if criterion.resource_type in _ONE_DATE and MAIN_DATE.get(criterion.resource_type) == criterion.code:
-        tests = [_by_start(rendering, alias, str(number), value) for value in values]
+    if criterion.resource_type in ONE_DATE and MAIN_DATE[criterion.resource_type] == criterion.code:
+        tests = [_by_columns(rendering, alias, value) for value in values]
         share = _share_by_start(rendering, values[0]) if len(values) == 1 else 0.0
         return Condition(sql=f"({' or '.join(tests)})", share=share)
+    index = rendering.alias("d")
     tests = [comparison(rendering, f"{index}.low", f"{index}.high", value) for value in values]
-    parameter = rendering.add(number, "integer")
+    parameter = rendering.add(parameter_number(criterion.resource_type, criterion.code), "integer")
     return Condition(
         sql=f"exists (select 1 from index_date {index} where {index}.key = {alias}.key"
         f" and {index}.parameter = {parameter} and ({' or '.join(tests)}))"
@@ -140,21 +124,7 @@ def _share_by_start(rendering: Rendering, value: DateValue) -> float:
     return 0.0
 
 
-def _by_start(rendering: Rendering, alias: str, parameter: str, value: DateValue) -> str:
-    """The comparison through the start of the row's only range; its end is looked up where the start does not tell."""
-    index = rendering.alias("d")
-    form = _BY_START.get(value.prefix, "{looked_up}")
-    if value.prefix == "ge" and value.high_us - value.low_us < _DAY_US:
-        form = "({at} >= {low} or {looked_up})"
-    form = form.replace(
-        "{looked_up}",
-        "exists (select 1 from index_date {index} where {index}.key = {alias}.key"
-        f" and {{index}}.parameter = {{parameter}} and {_COMPARISONS[value.prefix]})",
-    )
-    named = {"alias": alias, "at": f"{alias}.at", "index": index, "parameter": parameter}
-    named |= {"from": f"{index}.low", "to": f"{index}.high"}
-    if "{low}" in form:
-        named["low"] = rendering.add(value.low_us, "bigint")
-    if "{high}" in form:
-        named["high"] = rendering.add(value.high_us, "bigint")
-    return form.format_map(named)
+def _by_columns(rendering: Rendering, alias: str, value: DateValue) -> str:
+    """The comparison of the columns that hold the row's only range."""
+    text = _GE_DAY if value.prefix == "ge" and value.high_us - value.low_us >= _DAY_US else _BY_COLUMNS[value.prefix]
+    return _rendered(rendering, text, f"{alias}.at", f"{alias}.until", value)

@@ -22,7 +22,7 @@ _END = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
 _BIGINT_OID = 20
 
-_six_numbers = Struct(">hiqiqiqiqiqiq").pack
+_five_numbers = Struct(">hiqiqiqiqiq").pack
 _bigint = Struct(">iq").pack
 _versions_and_type = Struct(">iiiiihihi?").pack
 _integer = Struct(">ii").pack
@@ -58,12 +58,13 @@ def _bytes(value: bytes | None) -> bytes:
 
 
 def _resource(row: Row) -> bytes:
-    at, (identity, body, terms, others, last_version, order_key) = row[6], row[12:]
-    _, updated, holder, custodian, labels, code = row[:6]
+    _, updated, holder, custodian, labels, until, at = row[:7]
+    identity, body, terms, others, last_version, order_key = row[12:]
     version, consent_class, number, dictionary, deleted = row[7:12]
     return b"".join(
         (
-            _six_numbers(18, 8, row[0], 8, updated, 8, holder, 8, custodian, 8, labels, 8, code),
+            _five_numbers(18, 8, row[0], 8, updated, 8, holder, 8, custodian, 8, labels),
+            _NULL if until is None else _bigint(8, until),
             _NULL if at is None else _bigint(8, at),
             _versions_and_type(4, version, 4, consent_class, 2, number, 2, dictionary, 1, deleted),
             _bytes(identity.encode()),

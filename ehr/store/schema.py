@@ -40,7 +40,7 @@ resource = sa.Table(
     sa.Column("last_updated", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
     *_access_columns()[:1],
     *_access_columns()[2:4],
-    sa.Column("code", sa.BigInteger, nullable=False, comment="term of the main code, 0 = none"),
+    sa.Column("until", sa.BigInteger, comment="end of the main date where a resource has one at most"),
     sa.Column("at", sa.BigInteger, comment="main clinical date, microseconds since 1970 UTC"),
     sa.Column("version", sa.Integer, nullable=False),
     _access_columns()[4],
@@ -56,6 +56,8 @@ resource = sa.Table(
     sa.Index("resource_terms", "terms", postgresql_using="gin"),
     sa.Index("resource_holder", "holder", "type", "at"),
     sa.Index("resource_at", "type", "at"),
+    # main dates longer than a day, which start before a day and end behind it (ehr.search.date)
+    sa.Index("resource_long", "type", "until", postgresql_where=sa.text("until > at + 86400000000")),
     sa.Index("resource_updated", "type", "last_updated", "key"),
     sa.Index("resource_others", "others", postgresql_using="gin", postgresql_where=sa.text("others is not null")),
 )
@@ -75,7 +77,6 @@ resource_history = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("last_updated", sa.BigInteger, nullable=False),
     *_access_columns(),
-    sa.Column("code", sa.BigInteger, nullable=False),
     sa.Column("at", sa.BigInteger),
     sa.Column("type", sa.SmallInteger, nullable=False),
     sa.Column("dictionary", sa.SmallInteger, nullable=False),
@@ -96,8 +97,6 @@ index_date = sa.Table(
     sa.Column("parameter", sa.Integer, nullable=False),
     sa.Index("index_date_low", "parameter", "low"),
     sa.Index("index_date_key", "key"),
-    # ranges longer than a day, which start before a day and end behind it (ehr.search.date)
-    sa.Index("index_date_long", "parameter", "high", postgresql_where=sa.text("high - low > 86400000000")),
 )
 
 index_number = sa.Table(

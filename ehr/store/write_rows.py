@@ -103,7 +103,7 @@ def _resource_row(plan: Plan, change: Change) -> tuple[object, ...]:
         access.holder,
         access.custodian,
         access.labels,
-        entries.code,
+        entries.until,
         entries.at,
         change.version,
         access.consent_class,
@@ -132,7 +132,6 @@ def _history_row(plan: Plan, change: Change) -> tuple[object, ...]:
         access.custodian,
         access.labels,
         access.consent_class,
-        entries.code,
         entries.at,
         prepared.type_number,
         NEWEST_DICTIONARY,
@@ -165,7 +164,7 @@ def _names(columns: tuple[str, ...], prefix: str = "") -> str:
 
 
 _SETTABLE = tuple(name for name in _RESOURCE_COLUMNS if name not in _FIXED)
-_SAID = ("code", "at", "terms")
+_SAID = ("at", "until", "terms")
 """What decisions read of a row's content: a deletion keeps it, so that it is as hidden as what it deleted."""
 _SET = ", ".join(
     f"case when n.deleted then r.{name} else n.{name} end" if name in _SAID else f"n.{name}" for name in _SETTABLE

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from ehr.definitions import RESOURCE_TYPES, search_parameters
+from ehr.fhirpath import model
 from ehr.indexing import (
-    MAIN_CODE,
     MAIN_DATE,
+    ONE_DATE,
     ROW_COLUMNS,
     Extractor,
     IndexEntries,
@@ -121,7 +122,8 @@ def test_no_term_twice() -> None:
 
 def test_rows_of_an_observation() -> None:
     found = _of(OBSERVATION)
-    assert found.dates == [(parameter_number("Observation", "date"), *date_range("2024-05-06T07:08:09+08:00"))]
+    assert (found.at, found.until) == date_range("2024-05-06T07:08:09+08:00")
+    assert found.dates == []
     quantities = {row[0]: row[1:] for row in found.quantities}
     in_base_units = canonical_number("Observation", "value-quantity")
     assert quantities.keys() == {parameter_number("Observation", "value-quantity"), in_base_units}
@@ -134,8 +136,6 @@ def test_rows_of_an_observation() -> None:
         Decimal("6.50"),
         Decimal("6.50"),
     )
-    assert found.code == _term("code", "token", f"{LOINC}|4548-4")
-    assert found.at == date_range("2024-05-06T07:08:09+08:00")[0]
 
 
 PATIENT: dict[str, Any] = {
@@ -301,9 +301,17 @@ def test_reference_values_name_own_resources() -> None:
 
 
 def test_tables_of_main_columns_name_parameters() -> None:
-    for table, kind in ((MAIN_CODE, "token"), (MAIN_DATE, "date")):
-        for resource_type, code in table.items():
-            assert search_parameters(resource_type)[code].kind == kind
+    for resource_type, code in MAIN_DATE.items():
+        assert search_parameters(resource_type)[code].kind == "date"
+
+
+def test_where_both_ends_stand_in_the_row_no_element_on_the_way_repeats() -> None:
+    for resource_type in ONE_DATE:
+        parameter = search_parameters(resource_type)[MAIN_DATE[resource_type]]
+        branches = branches_of(resource_type, parameter.expression or "")
+        ((_, name),) = {tuple(branch.element.split(".")) for branch in branches}
+        assert all(len(branch.steps) == 1 for branch in branches)
+        assert not model.children(resource_type)[name].many
 
 
 def test_every_simple_parameter_of_r4_is_indexed() -> None:

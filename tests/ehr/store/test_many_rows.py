@@ -19,7 +19,7 @@ def _row(key: int) -> tuple[object, ...]:
         _LEAST if full else 0,
         key + 1,
         1 << 61 if full else 0,
-        _LEAST,
+        _GREATEST if full else None,
         _LEAST if full else None,
         2**31 - 1 if full else 1,
         3,

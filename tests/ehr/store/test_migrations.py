@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from importlib import import_module
 from pathlib import Path
 
 import asyncpg
@@ -11,7 +12,10 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from consent import Consent
+from ehr.definitions import type_number
 from ehr.errors import Unavailable
+from ehr.indexing import MAIN_DATE, ONE_DATE
+from ehr.keys import parameter_number
 from ehr.store import Store, migrate, migrations
 from ehr.store.schema import metadata
 from tests.consent.house import HE, LI, WANG, House, observation
@@ -114,6 +118,24 @@ async def test_a_stored_database_becomes_the_newest(
         assert [row["version"] for row in versions] == [1, 2, 3]
     finally:
         await store.close()
+
+
+async def test_ends_of_main_dates_are_carried_over_to_their_rows(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    step = import_module("ehr.store.migrations.versions.0013_ends_of_main_dates")
+    assert set(step._MAIN_DATES) == {(type_number(each), parameter_number(each, MAIN_DATE[each])) for each in ONE_DATE}
+    await connection.execute((STORED[0].parent / "0003.sql").read_text())
+    key = await connection.fetchval("select key from public.resource where id = 'first-hospital.o1'")
+    kept = {tuple(row) for row in await connection.fetch("select * from public.index_date")} | {(key, 1, 2, 77)}
+    date = parameter_number("Observation", "date")
+    await connection.execute("update public.resource set at = 5 where key = $1", key)
+    await connection.execute(f"insert into public.index_date values ($1, 5, 9, {date}), ($1, 1, 2, 77)", key)
+    await migrate(database_url)
+    ends = await connection.fetch("select key, at, until from public.resource where until is not null")
+    assert [tuple(row) for row in ends] == [(key, 5, 9)]
+    assert {tuple(row) for row in await connection.fetch("select * from public.index_date")} == kept
+    assert len(kept) == 3
 
 
 async def test_a_dump_restored_behind_its_own_transactions_is_refused(

@@ -8,7 +8,7 @@ from ehr.store.statistics import Statistics, keep_statistics
 pytestmark = pytest.mark.database
 
 _WRITE = """insert into resource
-  (key, last_updated, holder, custodian, labels, code, version, class, type, dictionary, id, terms, last_version)
+  (key, last_updated, holder, custodian, labels, until, version, class, type, dictionary, id, terms, last_version)
 select n + $1, 0, 0, 1, 0, 0, 1, 0, 1, 0, n::text, array[7, n], 1 from generate_series(1, $2::integer) n"""
 
 
