@@ -13,6 +13,8 @@ from ehr.store.operations import StoredVersion
 from fhir_api.exchange import instant_text
 from fhir_api.operation_outcome import outcome_bytes
 
+PAGING_SYSTEM = "https://kanglian.org/CodeSystem/paging"
+"""Of the tags "snapshot" and "keyset" of a Bundle that has further pages."""
 _text = msgspec.json.Encoder().encode
 
 
@@ -22,9 +24,16 @@ def bundle_text(
     *,
     links: Iterable[tuple[str, str]] = (),
     total: int | None = None,
+    paging: str | None = None,
 ) -> bytes:
-    """The Bundle around finished entries; an empty list of entries or links is left out, as JSON in FHIR asks."""
-    parts = [b'{"resourceType":"Bundle","type":"', kind.encode(), b'"']
+    """The Bundle around finished entries; an empty list of entries or links is left out, as JSON in FHIR asks.
+
+    `paging` says whether further pages are a snapshot of the result or found by the place in its order.
+    """
+    parts = [b'{"resourceType":"Bundle",']
+    if paging is not None:
+        parts.append(b'"meta":{"tag":[{"system":"%s","code":"%s"}]},' % (PAGING_SYSTEM.encode(), paging.encode()))
+    parts += [b'"type":"', kind.encode(), b'"']
     if total is not None:
         parts.append(b',"total":%d' % total)
     shown = [b'{"relation":%s,"url":%s}' % (_text(relation), _text(url)) for relation, url in links]

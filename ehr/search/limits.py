@@ -53,3 +53,9 @@ FILTER_DEPTH = 20
 """Brackets within each other in a `_filter`."""
 FILTER_READINGS = 2000
 """Comparisons of a `_filter`, each counted for each type that its path leads to."""
+LISTED = 100_000
+"""Ids of a result that are listed for its pages; a larger one is paged by the place in its order."""
+LISTED_IN_LINK = 256
+"""Ids that a page link holds itself; more are stored."""
+STORED_IDS = 50_000_000
+"""Ids in all stored lists (8 bytes each); the oldest lists go first."""

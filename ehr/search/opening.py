@@ -16,7 +16,7 @@ from ehr.json_text import parse
 from ehr.keys import TermHasher
 from ehr.row_filter import RowFilter
 from ehr.search import limits
-from ehr.search.page import Position
+from ehr.search.page import Listed, Position
 from ehr.search.query import (
     Chain,
     Clause,
@@ -52,8 +52,8 @@ class Opening:
     opened: int = 0
     """Bodies opened so far; at most `limits.OPENED`."""
 
-    async def page(self, query: SearchQuery, position: Position | None) -> tuple[Given, Position | None]:
-        """Find one page and where the next one starts."""
+    async def page(self, query: SearchQuery, position: Position | None) -> tuple[Given, Position | Listed | None]:
+        """Find one page and what follows it."""
         query = await self.resolved(query)
         keys = keys_of(query)
         exact = query.total == "accurate" or query.count_only
@@ -67,11 +67,18 @@ class Opening:
             place = (values_at(keys, position), position.key)
             rows = [row for row in rows if row.unmoved and compare_rows(keys, place, (row.values, row.key)) < 0]
         shown, more = rows[: query.count], len(rows) > query.count
-        last = shown[-1] if more and shown else None
-        place_after = None
-        if last is not None:
-            place_after = Position(last.values, last.key, 0, "", counting and total is None)
-        return Given([row.key for row in shown], total, more), place_after
+        following: Position | Listed | None = None
+        if more and needed is None:
+            following = Listed(tuple(row.key for row in rows[query.count :]), b"", 0, 0, counting and total is None)
+        elif more and shown:
+            last = shown[-1]
+            following = Position(last.values, last.key, 0, "", counting and total is None, unlisted=True)
+        return Given([row.key for row in shown], total, more), following
+
+    async def total(self, query: SearchQuery) -> int | None:
+        """The number of matches: exact, or below the bound up to which they are counted."""
+        rows = await self._matches(await self.resolved(query), (NEWEST_FIRST,), None, None)
+        return len(rows) if query.total == "accurate" or len(rows) < limits.COUNTED else None
 
     async def resolved(self, query: SearchQuery) -> SearchQuery:
         """Replace chained criteria that must be compared in bodies by the keys of the rows that meet them."""

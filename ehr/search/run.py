@@ -1,27 +1,28 @@
 """Runs a search for a caller and hands back one page."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import asyncpg
 
 from ehr.audit_note import AuditNote
-from ehr.definitions import type_name
+from ehr.definitions import type_name, type_number
 from ehr.errors import Issue
 from ehr.indexing import Extractor
 from ehr.keys import TermHasher
 from ehr.row_filter import Parameters, RowFilter
 from ehr.scopes import ReadScope
-from ehr.search import limits, page
+from ehr.search import limits, listing, page
 from ehr.search.following import CUT_OFF, Following, follows
 from ehr.search.frequency import term_frequencies
 from ehr.search.include import most
 from ehr.search.leading import leading, reach_in_sets
 from ehr.search.opening import Opening, must_open
-from ehr.search.page import Position
+from ehr.search.page import Listed, Position
 from ehr.search.query import SearchQuery
 from ehr.search.remembered import Statement, Statements
 from ehr.search.rendering import Rendering
@@ -31,6 +32,7 @@ from ehr.search.statement import (
     count_statement,
     counted_on_page,
     keys_statement,
+    listing_statement,
     matching_rows,
     page_statement,
 )
@@ -46,6 +48,8 @@ from ehr.store.scope_sql import require_fresh
 _COLUMNS = slice(-len(COLUMNS), None)
 """Where a row of an answer holds what `_version` reads: at its end."""
 _statements = Statements()
+_FAR = 2 * limits.LISTED
+"""Rows of a type, by statistics, from which a search for all of them is not tried to be listed."""
 
 
 class SearchableStore(Protocol):
@@ -76,6 +80,8 @@ class SearchResult:
     self_query: str
     """The query as understood, URL encoded, without page token."""
     issues: tuple[Issue, ...]
+    paging: Literal["snapshot", "keyset"] | None = None
+    """Where more pages follow: whether these are read from a list of ids, or from where the last match stands."""
 
 
 def sql(query: SearchQuery, row_filter: RowFilter, parameters: Parameters, hasher: TermHasher) -> str:
@@ -140,10 +146,12 @@ async def search(
     binding = "\x1f".join(
         (scope.actor, scope.organisation or "", scope.purpose_of_use, query.resource_type, self_query)
     )
-    position = page.unseal(link_key, binding, cursor, request.at_us) if cursor is not None else None
+    place = page.unseal_any(link_key, binding, cursor, request.at_us) if cursor is not None else None
     with database_errors():
         await request.expand()
-        found = await request.answer(position)
+        found = await request.answer(place)
+        if isinstance(found.following, Listed):
+            found.following = await listing.kept(store.search_pool, found.following)
     if not scope.internal:
         await store.record(note, holders=_holders((*found.matches, *found.includes)))
     following = None
@@ -156,6 +164,7 @@ async def search(
         following,
         self_query,
         query.issues + found.issues,
+        None if following is None else "snapshot" if isinstance(found.following, Listed) else "keyset",
     )
 
 
@@ -164,7 +173,7 @@ class _Found:
     matches: list[StoredVersion]
     includes: list[StoredVersion]
     total: int | None
-    following: Position | None
+    following: Position | Listed | None
     issues: tuple[Issue, ...] = ()
 
 
@@ -184,23 +193,63 @@ class _Request:
                 self.query = await expanded(self.query, connection, self.scope.row_filter, self.store.hasher)
             self.expanded = True
 
-    async def answer(self, position: Position | None) -> _Found:
-        if not must_open(self.query):
-            return await self._page(None, position, None, None)
+    async def answer(self, place: Position | Listed | None) -> _Found:
+        if isinstance(place, Listed):
+            return await self._from_list(place)
+        if must_open(self.query):
+            async with self._opening() as opening:
+                given, following = await opening.page(self.query, place)
+                return await self._page(opening.connection, place, given, following)
+        if place is not None and not place.unlisted:
+            keys = await self._list(place, walk=False)
+            if len(keys) <= limits.LISTED:
+                return await self._from_list(Listed(tuple(keys), b"", 0, place.started_us, place.large))
+            place = replace(place, unlisted=True)
+        return await self._page(None, place, None, None)
+
+    @asynccontextmanager
+    async def _opening(self) -> AsyncIterator[Opening]:
+        """What opens bodies, in one snapshot."""
         async with (
             self.store.search_pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read"),
         ):
-            opening = Opening(connection, self.scope.row_filter, self.store.hasher, self.store.extractor)
-            given, following = await opening.page(self.query, position)
-            return await self._page(connection, position, given, following)
+            yield Opening(connection, self.scope.row_filter, self.store.hasher, self.store.extractor)
+
+    async def _from_list(self, listed: Listed) -> _Found:
+        """The next page of a list: those of its rows that the caller still sees."""
+        keys, following = await listing.next_keys(self.store.search_pool, listed, self.query.count)
+        counting = self.query.total == "accurate" or not (self.query.total == "none" or listed.large)
+        if not (counting and must_open(self.query)):
+            given = Given(keys, None, following is not None, recounted=counting)
+            return await self._page(None, None, given, following)
+        async with self._opening() as opening:
+            given = Given(keys, await opening.total(self.query), following is not None)
+            return await self._page(opening.connection, None, given, following)
+
+    async def _list(self, position: Position, *, walk: bool) -> list[int]:
+        """The keys of all matches behind a position; one more than are listed where there are too many."""
+        frequencies = await term_frequencies(self.store.hasher, self.store.keyed_search_pool)
+        if not self.query.clauses and frequencies.rows_of_type.get(type_number(self.query.resource_type), 0) > _FAR:
+            return [0] * (limits.LISTED + 1)
+        everything = replace(self.query, total="accurate")
+        lead = await leading(self.scope.row_filter, everything, self.store.keyed_search_pool)
+        rendering = Rendering(
+            self.scope.row_filter, self.store.hasher, walk_chains=walk, frequencies=frequencies, lead=lead
+        )
+        text = listing_statement(rendering, self.query, position)
+        row = (await self._fetch(None, _finished(rendering, text, None)))[0]
+        if row["overflow"]:
+            return await self._list(position, walk=True)
+        require_fresh(self.scope, row["epoch"], row["highest_class"])
+        return row["listed"] or []
 
     async def _page(
         self,
         connection: asyncpg.Connection | None,
         position: Position | None,
         given: Given | None,
-        following: Position | None,
+        following: Position | Listed | None,
         *,
         walk: bool = False,
     ) -> _Found:
@@ -221,9 +270,9 @@ class _Request:
     async def _statement(self, position: Position | None, given: Given | None, *, walk: bool) -> Statement:
         frequencies = await term_frequencies(self.store.hasher, self.store.keyed_search_pool)
         lead, in_sets = None, False
-        if given is None:
+        if given is None or given.recounted:
             lead = await leading(self.scope.row_filter, self.query, self.store.keyed_search_pool)
-        if given is None and lead is None:
+        if (given is None or given.recounted) and lead is None:
             in_sets = await reach_in_sets(self.scope.row_filter, self.query, self.store.keyed_search_pool)
 
         def make() -> Statement:
@@ -256,24 +305,29 @@ class _Request:
         found = _Found([_version(row) for row in matches], [], first["total"], None)
         found.includes = _distinct(found.matches, (_version(row) for row in rows if row["place"] == 0))
         if given is not None:
-            found.total = given.total
+            found.total = first["total"] if given.recounted else given.total
         elif counted is not None and first["found"] < counted:
             found.total = first["found"]
         return found
 
     def _following(
-        self, first: asyncpg.Record, position: Position | None, following: Position | None, found: _Found
-    ) -> Position:
+        self, first: asyncpg.Record, position: Position | None, following: Position | Listed | None, found: _Found
+    ) -> Position | Listed:
         started = position.started_us if position is not None else self.at_us
         snapshot = position.snapshot if position is not None else first.get("snapshot", "")
+        if isinstance(following, Listed):
+            return replace(following, started_us=following.started_us or started)
         if following is not None:
             return replace(following, started_us=started, snapshot=snapshot)
+        if listed := first.get("listed"):
+            return Listed(tuple(listed), b"", 0, started, large=False)
         last = found.matches[-1]
         own = {"_lastUpdated": last.last_updated_us, "_id": last.resource_id}
         values = tuple(
             own[key.code] if key.code in own else first[f"s{number}"] for number, key in enumerate(keys_of(self.query))
         )
-        return Position(values, last.key, started, snapshot, found.total is None)
+        unlisted = position is not None and position.unlisted
+        return Position(values, last.key, started, snapshot, found.total is None, unlisted)
 
     async def _follow(self, connection: asyncpg.Connection | None, found: _Found, *, cut_off: bool) -> None:
         """Include what the statement of the page did not find, and cut off what is too much."""

@@ -19,11 +19,13 @@ _SAFE_ORDER = (NEWEST_FIRST,)
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A page that was found by opening bodies: its keys in order, the total, and whether more follow."""
+    """A page that was found by opening bodies, or is read from a list: its keys in order, and whether more follow."""
 
-    keys: list[int]
+    keys: Sequence[int]
     total: int | None
     more: bool
+    recounted: bool = False
+    """Whether the statement counts the matches anew."""
 
 
 def matching_rows(rendering: Rendering, query: SearchQuery, columns: str, after: str = "") -> str:
@@ -57,7 +59,8 @@ def page_statement(
     total = "null::bigint"
     facts: list[str] = []
     if given is not None:
-        keys = rendering.add(given.keys, "bigint[]")
+        keys = rendering.add(list(given.keys), "bigint[]")
+        total = _recounted(rendering, query) if given.recounted else total
         tables.append(f"page as (select g.key, g.place from unnest({keys}) with ordinality as g(key, place))")
     else:
         order = order_of(rendering, "r", keys_of(query), query.resource_type)
@@ -76,11 +79,52 @@ def page_statement(
     overflow = _overflow(rendering)
     if position is None and keys_of(query) != _SAFE_ORDER:
         facts.append("pg_current_snapshot()::text as snapshot")
+    if given is None:
+        facts += _listed(query, counted_on_page(rendering, query, position))
     return (
         f"with {', '.join([*rendering.extra_tables, *tables])} select ps.epoch, ps.highest_class,"
-        f" (select count(*) from page) as found, {total} as total, {overflow} as overflow,"
-        f" {''.join(fact + ', ' for fact in facts)}a.* from policy_state ps left join answer a on true"
+        f" n.found, {total} as total, {overflow} as overflow, {''.join(fact + ', ' for fact in facts)}a.*"
+        " from policy_state ps cross join (select count(*) as found from page) n left join answer a on true"
     )
+
+
+def _listed(query: SearchQuery, counted: int | None) -> list[str]:
+    """The keys behind the page, where the statement read all of them and a page link can hold them."""
+    most = min(query.count + limits.LISTED_IN_LINK, (counted or 0) - 1)
+    if most <= query.count:
+        return []
+    rest = f"(select array_agg(p.key order by p.place) from page p where p.place > {query.count})"
+    return [f"case when n.found between {query.count + 1} and {most} then {rest} end as listed"]
+
+
+def listing_statement(rendering: Rendering, query: SearchQuery, position: Position) -> str:
+    """The statement of the keys of all matches behind a position, in order; one too many says that they are too many.
+
+    Result: one row with policy_state's `epoch` and `highest_class`, `overflow`, and `listed`.
+    """
+    order = order_of(rendering, "r", keys_of(query), query.resource_type)
+    after = _behind(rendering, query, order, position)
+    meets = row_condition(rendering, "r", query.resource_type, query.clauses)
+    rows = _rows_where(rendering, meets, f"r.key, {order.columns()}", after)
+    by = order.by("") if rendering.led else order.by_expression("r")
+    listed = (
+        f"listed as materialized (select f.key, row_number() over () as place"
+        f" from ({rows} order by {by} limit {limits.LISTED + 1}) as f)"
+    )
+    overflow = _overflow(rendering)
+    return (
+        f"with {', '.join([*rendering.extra_tables, listed])} select ps.epoch, ps.highest_class,"
+        f" {overflow} as overflow, (select array_agg(l.key order by l.place) from listed l) as listed"
+        " from policy_state ps"
+    )
+
+
+def _behind(rendering: Rendering, query: SearchQuery, order: Order, position: Position) -> str:
+    """What the rows behind a position meet beside the criteria."""
+    after = f" and {order.after(rendering, 'r', position)}"
+    if keys_of(query) != _SAFE_ORDER:
+        after += f" and {unmoved(rendering, 'r', position)}"
+    return after
 
 
 def counted_on_page(rendering: Rendering, query: SearchQuery, position: Position | None) -> int | None:
@@ -97,11 +141,7 @@ def _matches(
     rendering: Rendering, query: SearchQuery, order: Order, position: Position | None, tables: list[str]
 ) -> str:
     """Append the table `page`; returns the SQL of the total where the page itself does not tell."""
-    after = ""
-    if position is not None:
-        after = f" and {order.after(rendering, 'r', position)}"
-        if keys_of(query) != _SAFE_ORDER:
-            after += f" and {unmoved(rendering, 'r', position)}"
+    after = "" if position is None else _behind(rendering, query, order, position)
     rendering.ordered_by_index = query.total != "accurate" and (keys_of(query) == _SAFE_ORDER or order.is_by_main_date)
     meets = row_condition(rendering, "r", query.resource_type, query.clauses)
     rendering.ordered_by_index = False
@@ -113,15 +153,19 @@ def _matches(
         by = order.by("") if rendering.led else order.by_expression("r")
         rows = f"{_rows_where(rendering, meets, f'r.key, {order.columns()}', after)} order by {by} limit {limit}"
     tables.append(f"page as materialized (select f.*, row_number() over () as place from ({rows}) as f)")
-    if query.total == "accurate":
-        beyond = f"(select count(*) from ({matching_rows(rendering, query, '1')}) as matches)"
-        return (
-            f"case when (select count(*) from page) < {limits.COUNTED} then null else {beyond} end"
-            if counted
-            else beyond
-        )
-    if counted or query.total == "none" or (position is not None and position.large):
+    if counted:
+        if query.total != "accurate":
+            return "null::bigint"
+        return f"case when n.found < {limits.COUNTED} then null else {_recounted(rendering, query)} end"
+    if query.total == "none" or (query.total != "accurate" and position is not None and position.large):
         return "null::bigint"
+    return _recounted(rendering, query)
+
+
+def _recounted(rendering: Rendering, query: SearchQuery) -> str:
+    """The number of all matches: exact, or below the bound up to which they are counted."""
+    if query.total == "accurate":
+        return f"(select count(*) from ({matching_rows(rendering, query, '1')}) as matches)"
     again = matching_rows(rendering, query, "1")
     number = f"(select count(*) from ({again} limit {limits.COUNTED}) as counted)"
     return f"(select nullif(found.number, {limits.COUNTED}) from (select {number} as number) as found)"

@@ -377,3 +377,14 @@ revoked_token = sa.Table(
     sa.Column("identifier", sa.Text, primary_key=True, comment="jti or family"),
     sa.Column("until", sa.BigInteger, nullable=False),
 )
+
+search_list = sa.Table(
+    "search_list",
+    metadata,
+    sa.Column("list", BYTEA, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False, comment="microseconds since 1970 UTC, of the first page"),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("keys", ARRAY(sa.BigInteger), nullable=False),
+    prefixes=["unlogged"],
+    comment="Ids of searches' results (ehr.search.listing); each row is authorised again when it is fetched",
+)

@@ -90,4 +90,4 @@ def search_answer(request: FhirRequest, result: SearchResult, prefix: str) -> An
     entries += [search_entry(version, base, "include") for version in result.includes]
     if result.issues:
         entries.append(outcome_entry(result.issues))
-    return Answer(200, bundle_text("searchset", entries, links=links, total=result.total))
+    return Answer(200, bundle_text("searchset", entries, links=links, total=result.total, paging=result.paging))
