@@ -196,9 +196,17 @@ def without_repetitions(messages: Sequence[Sequence[WriteOperation]]) -> list[li
             versions.setdefault((operation.resource_type, operation.resource_id), []).append(operation)
     repeated: set[int] = set()
     for listed in versions.values():
-        listed.sort(key=lambda each: each.order_key.text() if each.order_key else "")
-        repeated |= {id(first) for first, second in pairwise(listed) if first.resource == second.resource}
+        if len(listed) > 1:
+            listed.sort(key=lambda each: each.order_key.text() if each.order_key else "")
+            repeated |= {id(first) for first, second in pairwise(listed) if _is_same(first, second)}
     return [[each for each in operations if id(each) not in repeated] for operations in messages]
+
+
+def _is_same(first: WriteOperation, second: WriteOperation) -> bool:
+    """Whether two writes bring the same content; what is encoded already need not be compared element by element."""
+    if first.body is not None and second.body is not None:
+        return first.body == second.body
+    return first.resource == second.resource
 
 
 async def _all(work: Iterable[Awaitable[_T]]) -> list[_T]:

@@ -14,9 +14,10 @@ import yaml
 from ehr.store.originals import original_id
 from hospital_adapters.feeds import Feed
 from hospital_adapters.hl7v2 import as_sent, leaves, results, times, walk  # noqa: F401  leaves registers the converters
-from hospital_adapters.hl7v2.draft import DIRECTORY, STATED, Draft
-from hospital_adapters.hl7v2.finish import finished
+from hospital_adapters.hl7v2.draft import DIRECTORY, SNAPSHOT, STATED, Draft
+from hospital_adapters.hl7v2.finish import encoded
 from hospital_adapters.hl7v2.loss import LostValue
+from hospital_adapters.hl7v2.memory import memory_of
 from hospital_adapters.hl7v2.parse import Message, Segment
 from hospital_adapters.hl7v2.problems import (
     INTERNAL,
@@ -47,6 +48,8 @@ class Conversion:
     """What a message became. `order_keys` runs beside `bundle["entry"]`."""
 
     bundle: dict[str, Any]
+    bodies: tuple[bytes, ...]
+    """The resources of `bundle["entry"]` as JSON."""
     order_keys: tuple[OrderKey, ...]
     loss: tuple[LostValue, ...]
     warnings: tuple[str, ...]
@@ -108,7 +111,8 @@ def convert(message: Message, feed: Feed) -> Conversion | ParseProblem:
         return problem
     kind, event = kind_of(message, feed)
     moment = _event_time(message, feed)
-    draft = Draft(feed=feed, message=message, snapshot=kind == "ORU")
+    memory = memory_of(feed, message.delimiters)
+    draft = Draft(feed=feed, message=message, memory=memory, snapshot=kind == "ORU")
     state = Walk(draft=draft, event=event, event_time=moment, is_result=kind == "ORU")
     envelope: dict[str, list[Segment]] = {"MSH": [], "SFT": [], "EVN": []}
     patients: list[str] = []
@@ -247,21 +251,21 @@ def _conversion(
     state: Walk, kind: str, loss: Sequence[LostValue], patients: tuple[str, ...], merged: tuple[tuple[str, str], ...]
 ) -> Conversion:
     draft, moment = state.draft, state.event_time
-    entries: list[dict[str, Any]] = []
-    keys: list[OrderKey] = []
     control = draft.message.control_id
-    for reference, resource in draft.resources.items():
-        content = finished(resource)
-        entries.append({"resource": content, "request": {"method": "PUT", "url": reference}})
-        keys.append(OrderKey(draft.weights[reference], moment, control))
-    bundle: dict[str, Any] = {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+    by_weight = {weight: OrderKey(weight, moment, control) for weight in (SNAPSHOT, STATED)}
+    bodies = tuple([encoded(resource) for resource in draft.resources.values()])
+    entries = [
+        {"resource": resource, "request": {"method": "PUT", "url": reference}}
+        for reference, resource in draft.resources.items()
+    ]
     return Conversion(
-        bundle=bundle,
-        order_keys=tuple(keys),
+        bundle={"resourceType": "Bundle", "type": "transaction", "entry": entries},
+        bodies=bodies,
+        order_keys=tuple([by_weight[draft.weights[reference]] for reference in draft.resources]),
         loss=tuple(loss),
         warnings=(*draft.message.notes, *dict.fromkeys(draft.warnings)),
         kind=(kind, state.event),
-        order_key=OrderKey(STATED, moment, control),
+        order_key=by_weight[STATED],
         patients=patients,
         merged=merged,
     )

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from hospital_adapters.feeds import Feed
-from hospital_adapters.hl7v2.parse import Message
+from hospital_adapters.hl7v2.memory import Added, Copies, Memory, copied
+from hospital_adapters.hl7v2.parse import Marks, Message
 from hospital_adapters.identifiers import resource_id
 
 DIRECTORY = frozenset({"Organization", "Practitioner", "PractitionerRole", "Location", "Device"})
@@ -23,6 +24,7 @@ class Draft:
 
     feed: Feed
     message: Message
+    memory: Memory
     resources: dict[str, dict[str, Any]] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -31,8 +33,13 @@ class Draft:
     """The coding method of the diagnosis or procedure that is being read (DG1-2, PR1-2)."""
     patient: str = ""
     encounter: str = ""
-    scope: tuple[str, ...] = ()
     snapshot: bool = False
+    numbers: dict[tuple[str, int, str], tuple[dict[str, Any], Marks]] = field(default_factory=dict)
+    """Numbers of orders that were read, and what reading them marks."""
+    journal: list[Added] | None = None
+    """Where the resources are noted that a rule adds, while what it does is to be remembered."""
+    repeatable: bool = True
+    """Nothing but the field's text decided what the rule has made of it."""
 
     def add(self, resource: dict[str, Any], *keys: str, weight: int | None = None) -> str:
         """Put a resource into the Bundle under the id of its identity `keys`; return "Type/id".
@@ -43,6 +50,9 @@ class Draft:
         kind = str(resource["resourceType"])
         identifier = resource.get("id") or resource_id(self.feed.organisation, kind, *keys)
         reference = f"{kind}/{identifier}"
+        if self.journal is not None:
+            named = copied({"resourceType": kind, "id": identifier, **resource})
+            self.journal.append(Added(reference, named, Copies(named)))
         known = self.resources.get(reference)
         if known is None:
             self.resources[reference] = {"resourceType": kind, "id": identifier, **resource}
@@ -52,6 +62,16 @@ class Draft:
         else:
             complete(known, resource, kind)
         return reference
+
+    def add_again(self, added: Added) -> None:
+        """Put a resource into the Bundle that a rule is remembered to have added."""
+        known = self.resources.get(added.reference)
+        if known is None:
+            kind = added.resource["resourceType"]
+            self.resources[added.reference] = added.copies.next()
+            self.weights[added.reference] = SNAPSHOT if self.snapshot and kind in DIRECTORY else STATED
+        elif known != added.resource:
+            complete(known, copied(added.resource), added.resource["resourceType"])
 
     def local_uri(self, kind: str, name: str) -> str:
         """A stable URI for something that only this feed's hospital has a name for."""

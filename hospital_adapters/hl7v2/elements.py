@@ -6,6 +6,7 @@ from hospital_adapters.hl7v2 import times
 from hospital_adapters.hl7v2.coding import concept, known_system, mapped_code
 from hospital_adapters.hl7v2.draft import Draft
 from hospital_adapters.hl7v2.leaves import ID_CARD_SYSTEM, decimal, is_id_card
+from hospital_adapters.hl7v2.memory import copied
 from hospital_adapters.hl7v2.parse import Node
 from hospital_adapters.hl7v2.tables import REGISTRY, Leaf, Shape, element, name_of
 
@@ -168,6 +169,7 @@ def _describe(node: Node, resource: dict[str, Any], draft: Draft) -> None:
     count = len(node.parts)
     if count < 5:
         return
+    draft.repeatable = False  # it says what the resource in the Bundle does not say yet
     status = node.text(5)
     if status:
         code = {"ACTIVE": "active", "A": "active", "INACTIVE": "inactive", "I": "inactive"}.get(status.upper())
@@ -219,6 +221,21 @@ def specimen_number(node: Node, draft: Draft, kind: str) -> dict[str, Any] | Non
 
 
 def _numbered(node: Node, draft: Draft, kind: str) -> dict[str, Any] | None:
+    """An EI as Identifier; a message names the same order many times."""
+    key = (node.raw, node.depth, kind)
+    known = draft.numbers.get(key)
+    if known is not None and (not node.read or node.marks() == known[1]):
+        node.mark(known[1])
+        return copied(known[0])  # type: ignore[no-any-return]  # a copy of a dictionary
+    if node.read:
+        return _read_number(node, draft, kind)
+    found = _read_number(node, draft, kind)
+    if found is not None:
+        draft.numbers[key] = (copied(found), node.marks())
+    return found
+
+
+def _read_number(node: Node, draft: Draft, kind: str) -> dict[str, Any] | None:
     found: dict[str, Any] | None = element("EI@Identifier", node, draft)
     if found is None:
         return None

@@ -4,9 +4,9 @@ Never the message's own id: the same patient, visit, order or result has the sam
 """
 
 import hashlib
+from functools import lru_cache
 
-from hospital_adapters.hl7v2.parse import Message, Node, Segment
-from hospital_adapters.hl7v2.tables import peek
+from hospital_adapters.hl7v2.parse import Delimiters, Message, Node, Segment, peeked
 
 _PATIENT_TYPES = {"MR": 0, "MRN": 0, "PI": 1, "PT": 2, "PN": 3, "": 4}
 Keys = tuple[str, ...]
@@ -14,33 +14,54 @@ Keys = tuple[str, ...]
 
 def designated(node: Node, value: int = 1, namespace: int = 2, universal: int = 3) -> Keys | None:
     """(id, assigner) of an EI; None without an id."""
-    text = peek(node, (value,))
-    return (text, peek(node, (universal,)) or peek(node, (namespace,))) if text else None
+    text = node.peek(value)
+    return (text, node.peek(universal) or node.peek(namespace)) if text else None
 
 
-def numbered(node: Node) -> Keys | None:
-    """(id, assigner) of a CX; None without an id."""
-    text = peek(node, (1,))
-    return (text, peek(node, (4, 2)) or peek(node, (4, 1))) if text else None
+def entity(segment: Segment, field: int) -> Keys | None:
+    """(id, assigner) of an EI field's first repetition; None without an id."""
+    found = segment.raw(field)
+    return _entity(found[0], segment.delimiters) if found else None
+
+
+def number(segment: Segment, field: int) -> Keys | None:
+    """(id, assigner) of a CX field's first repetition; None without an id."""
+    found = segment.raw(field)
+    return _number(found[0], segment.delimiters) if found else None
+
+
+@lru_cache(maxsize=8192)
+def _entity(raw: str, delimiters: Delimiters) -> Keys | None:
+    return designated(Node(raw, 1, delimiters))
+
+
+@lru_cache(maxsize=8192)
+def _number(raw: str, delimiters: Delimiters) -> Keys | None:
+    node = Node(raw, 1, delimiters)
+    text = node.peek(1)
+    return (text, node.peek(4, 2) or node.peek(4)) if text else None
 
 
 def patient_keys(segment: Segment, fields: tuple[int, ...] = (3, 2, 4)) -> Keys | None:
     """The patient's keys: the hospital's record number among PID-3 first; without any number name and birth date."""
+    delimiters = segment.delimiters
     for field in fields:
         found: list[tuple[int, int, Keys]] = []
-        for order, node in enumerate(segment.repetitions(field)):
-            keys = numbered(node)
+        for order, raw in enumerate(segment.raw(field)):
+            keys = _number(raw, delimiters)
             if keys:
-                found.append((_PATIENT_TYPES.get(peek(node, (5,)).upper(), 5), order, keys))
+                kind = (peeked(raw, 5, delimiters) or "").casefold().upper()
+                found.append((_PATIENT_TYPES.get(kind, 5), order, keys))
         if found:
             return min(found)[2]
     if segment.name != "PID":
         return None
-    name = segment.first(5)
-    if name is None:
+    names = segment.raw(5)
+    if not names:
         return None
-    number = segment.peek(18) or segment.peek(19) or ""
-    return ("name", peek(name, (1,)), peek(name, (2,)), segment.peek(7) or "", number)
+    name = Node(names[0], 1, delimiters)
+    account = segment.peek(18) or segment.peek(19) or ""
+    return ("name", name.peek(1), name.peek(2), segment.peek(7) or "", account)
 
 
 def message_keys(message: Message) -> Keys:
@@ -52,12 +73,10 @@ def message_keys(message: Message) -> Keys:
 
 def encounter_keys(visit: Segment, patient: Segment | None, person: Keys, event_time: str) -> Keys:
     """The visit number, else the account number, else the person's admission time (or the event's)."""
-    number = visit.first(19)
-    keys = numbered(number) if number else None
+    keys = number(visit, 19)
     if keys:
         return ("visit", *keys)
-    account = patient.first(18) if patient else None
-    keys = numbered(account) if account else None
+    keys = number(patient, 18) if patient else None
     if keys:
         return ("account", *keys)
     return ("stay", *person, visit.peek(44) or event_time)
@@ -68,12 +87,12 @@ def order_keys(orc: Segment | None, obr: Segment | None, person: Keys, *, filler
     fields = (3, 2) if filler_first else (2, 3)
     code = ""
     if obr is not None:
-        node = obr.first(4)
-        code = (peek(node, (1,)) or peek(node, (2,)) or peek(node, (4,))) if node else ""
+        found = obr.raw(4)
+        node = Node(found[0], 1, obr.delimiters) if found else None
+        code = (node.peek(1) or node.peek(2) or node.peek(4)) if node else ""
     for field in fields:
         for segment in (obr, orc):
-            node = segment.first(field) if segment else None
-            keys = designated(node) if node else None
+            keys = entity(segment, field) if segment else None
             if keys:
                 return (str(field), *keys, code)
     if obr is None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from hospital_adapters.hl7v2.memory import unread_of
 from hospital_adapters.hl7v2.parse import Message, Segment
 
 _OWN = {"MSH": (1, 2)}
@@ -59,10 +60,9 @@ def unread_values(message: Message) -> Iterator[tuple[Segment, LostValue, str]]:
 
 
 def _lost(segment: Segment, field: int) -> Iterator[tuple[Segment, LostValue, str]]:
-    for repetition, node in enumerate(segment.repetitions(field), 1):
-        if node.read == -1 or (node.read == 2 and len(node.parts) == 1 and not node.has_inner):
-            continue
-        for component, subcomponent, text in node.unread():
-            if text.strip():
-                lost = LostValue(segment.name, segment.sequence, field, repetition, component, subcomponent)
-                yield segment, lost, text
+    if field in segment.whole:
+        return
+    state = segment.states.get(field)
+    unread = unread_of(segment.repetitions(field)) if state is None else state.unread()
+    for repetition, component, subcomponent, text in unread:
+        yield segment, LostValue(segment.name, segment.sequence, field, repetition, component, subcomponent), text

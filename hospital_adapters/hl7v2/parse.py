@@ -7,6 +7,8 @@ HL7 v2 chapter 2 (2.1 to 2.8). Nothing here raises for what a sender may write: 
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from hospital_adapters.hl7v2.character_sets import codec_of, decode
 from hospital_adapters.hl7v2.escapes import unescaper
@@ -17,6 +19,9 @@ from hospital_adapters.hl7v2.problems import (
     UNSUPPORTED_VERSION,
     ParseProblem,
 )
+
+if TYPE_CHECKING:
+    from hospital_adapters.hl7v2.memory import FieldState
 
 _WRAPPERS = ("FHS", "BHS", "BTS", "FTS")
 _MESSAGE_START = re.compile(rb"(?:\A\s*|[\r\n]\s*|\xef\xbb\xbf)(?=MSH[^\w\s])")
@@ -31,6 +36,8 @@ _KNOWN = frozenset(
 _MOST_REPETITIONS, _MOST_PARTS = 5000, 200
 """What stands behind so many separators stays one text."""
 NULL = '""'
+Marks = tuple[int, tuple[tuple[int, Any], ...]]
+"""What of a node was read: its bit mask, and (part, marks) of the parts that were taken apart."""
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
@@ -42,7 +49,7 @@ def readable(text: str) -> str:
 class Delimiters:
     """The five or six delimiters that a message declares in MSH-1 and MSH-2, and what undoes its escapes."""
 
-    __slots__ = ("component", "escape", "field", "repetition", "subcomponent", "truncation", "unescape")
+    __slots__ = ("component", "escape", "field", "is_parted", "repetition", "subcomponent", "truncation", "unescape")
 
     def __init__(self, field: str, encoding: str, codec: str) -> None:
         r"""Take MSH-1 and MSH-2; delimiters left out of MSH-2 keep their usual meaning (`^~\&`) unless already used."""
@@ -53,10 +60,19 @@ class Delimiters:
             chosen.append("" if sent in (*chosen, field) else sent)
         self.component, self.repetition, self.escape, self.subcomponent = chosen
         self.truncation = encoding[4] if len(encoding) > 4 else ""
+        signs = self.component + self.repetition + self.escape + self.subcomponent
+        self.is_parted = re.compile(f"[{re.escape(signs)}]").search
+        """Finds a sign for which a text must be taken apart."""
         self.unescape: Callable[[str], str] = str
         if self.escape:
             separators = field + self.component + self.repetition + self.subcomponent + self.truncation
             self.unescape = unescaper(separators, self.escape, codec)
+
+
+@lru_cache(maxsize=256)
+def delimiters_of(field: str, encoding: str, codec: str) -> Delimiters:
+    """The delimiters of MSH-1 and MSH-2; the same ones for the same texts."""
+    return Delimiters(field, encoding, codec)
 
 
 class Node:
@@ -138,6 +154,24 @@ class Node:
         for child in (self._children or {}).values():
             child.mark_all()
 
+    def marks(self) -> Marks:
+        """What was read of the node, for `mark`."""
+        children = self._children
+        return self.read, tuple((place, child.marks()) for place, child in children.items()) if children else ()
+
+    def mark(self, marks: Marks) -> None:
+        """Take over the marks of a node of the same text; this one has none."""
+        for place, inner in marks[1]:
+            self.child(place).mark(inner)
+        self.read = marks[0]
+
+    def peek(self, part: int, inner: int = 1) -> str:
+        """The text of a sub-part without a mark, case folded; empty where absent."""
+        if part > len(self.parts):
+            return ""
+        separator = self._delimiters.subcomponent if self.depth == 1 else ""
+        return (_plain(_piece(self.parts[part - 1], inner, separator), self._delimiters) or "").casefold()
+
     def whole(self) -> str | None:
         """All of the node as one text, separators kept, unescaped; marks everything."""
         self.mark_all()
@@ -159,30 +193,67 @@ class Node:
                 yield position, 0, raw
 
 
+def nodes_of(raw: str, delimiters: Delimiters) -> list[Node]:
+    """The repetitions of a field that have a value, in order."""
+    return [Node(text, 1, delimiters) for text in _repeated(raw, delimiters) if text]
+
+
+def _repeated(raw: str, delimiters: Delimiters) -> list[str]:
+    separator = delimiters.repetition
+    return raw.split(separator, _MOST_REPETITIONS) if separator and separator in raw else [raw]
+
+
+def _piece(raw: str, position: int, separator: str) -> str:
+    if separator and separator in raw:
+        parts = raw.split(separator, _MOST_PARTS)
+        return parts[position - 1] if position <= len(parts) else ""
+    return raw if position == 1 else ""
+
+
+def _plain(raw: str, delimiters: Delimiters) -> str | None:
+    """Raw text as `Node.text` gives it."""
+    if not raw or raw == NULL:
+        return None
+    escape = delimiters.escape
+    return readable(delimiters.unescape(raw) if escape and escape in raw else raw) or None
+
+
 class Segment:
     """One segment: its name, its number among those of the same name (from 1), and its fields (index n is field n)."""
 
-    __slots__ = ("_delimiters", "_nodes", "fields", "name", "sequence")
+    __slots__ = ("delimiters", "fields", "name", "nodes", "sequence", "states", "whole")
 
     def __init__(self, name: str, sequence: int, fields: list[str], delimiters: Delimiters) -> None:
         """Take the raw field texts; `fields[0]` is the name."""
         self.name = name
         self.sequence = sequence
         self.fields = fields
-        self._delimiters = delimiters
-        self._nodes: dict[int, list[Node]] = {}
+        self.delimiters = delimiters
+        self.nodes: dict[int, list[Node]] = {}
+        """Fields that were taken apart."""
+        self.states: dict[int, FieldState] = {}
+        """Fields that were not, since it is remembered what they become."""
+        self.whole: set[int] = set()
+        """Fields of a single part that were read."""
 
     def repetitions(self, field: int) -> list[Node]:
         """The repetitions of a field that have a value, in order."""
-        nodes = self._nodes.get(field)
+        nodes = self.nodes.get(field)
         if nodes is None:
             raw = self.fields[field] if field < len(self.fields) else ""
             if not raw:
                 return []
-            separator = self._delimiters.repetition
-            texts = raw.split(separator, _MOST_REPETITIONS) if separator and separator in raw else [raw]
-            nodes = self._nodes[field] = [Node(text, 1, self._delimiters) for text in texts if text]
+            state = self.states.pop(field, None)
+            nodes = self.nodes[field] = nodes_of(raw, self.delimiters) if state is None else state.nodes()
+            if field in self.whole:
+                self.whole.remove(field)
+                nodes[0].read = 2
         return nodes
+
+    def raw(self, field: int) -> list[str]:
+        """The repetitions of a field that have a value as they were sent: to decide, not to keep."""
+        raw = self.fields[field] if field < len(self.fields) else ""
+        return [text for text in _repeated(raw, self.delimiters) if text] if raw else []
 
     def first(self, field: int) -> Node | None:
         """The first repetition that has a value, or None."""
@@ -197,9 +268,16 @@ class Segment:
     def peek(self, field: int, component: int = 1) -> str | None:
         """As `text`, without a mark: to decide, not to keep."""
         raw = self.fields[field] if field < len(self.fields) else ""
-        if not raw:
-            return None
-        return Node(raw.split(self._delimiters.repetition or None, 1)[0], 1, self._delimiters).text(component)
+        return peeked(raw, component, self.delimiters) if raw else None
+
+
+def peeked(raw: str, component: int, delimiters: Delimiters, subcomponent: int = 1) -> str | None:
+    """The text of a component of the first repetition of a field, read without a mark."""
+    separator = delimiters.repetition
+    if separator and separator in raw:
+        raw = raw.partition(separator)[0]
+    part = _piece(raw, component, delimiters.component)
+    return _plain(_piece(part, subcomponent, delimiters.subcomponent), delimiters)
 
 
 class Message:
@@ -208,7 +286,7 @@ class Message:
     `content` is the SHA-256 of its bytes, `codec` the character set read with, `notes` what was odd about the envelope.
     """
 
-    __slots__ = ("codec", "content", "delimiters", "notes", "segments")
+    __slots__ = ("_kind", "codec", "content", "control_id", "delimiters", "notes", "segments")
 
     def __init__(
         self, segments: list[Segment], delimiters: Delimiters, codec: str, notes: list[str], content: bytes
@@ -219,6 +297,9 @@ class Message:
         self.delimiters = delimiters
         self.codec = codec
         self.notes = notes
+        self.control_id = self.header.peek(10) or ""
+        """MSH-10, or an empty text."""
+        self._kind: tuple[str, str] | None = None
 
     @property
     def header(self) -> Segment:
@@ -228,6 +309,11 @@ class Message:
     @property
     def kind(self) -> tuple[str, str]:
         """(message type, trigger event): ("ADT", "A01"); the event is from EVN-1 or MSH-9.3 where 9.2 is empty."""
+        if self._kind is None:
+            self._kind = self._read_kind()
+        return self._kind
+
+    def _read_kind(self) -> tuple[str, str]:
         code = self.header.peek(9, 1) or ""
         event = self.header.peek(9, 2)
         if event is None:
@@ -238,11 +324,6 @@ class Message:
         if not event and code.upper() == "ORU":  # 2.1 has one kind of result, and no event in MSH-9
             event = "R01"
         return code.upper(), (event or "").upper()
-
-    @property
-    def control_id(self) -> str:
-        """MSH-10, or an empty text."""
-        return self.header.peek(10) or ""
 
     @property
     def version(self) -> str:
@@ -295,7 +376,7 @@ def parse(data: bytes) -> Message | ParseProblem:
         notes.append("text before MSH was passed over")
     if len(head) < 6 or head[3].isalnum() or not head[3].isprintable() or head[3].isspace():
         return ParseProblem("MSH-1, the field separator, is missing or not usable", REQUIRED_FIELD_MISSING, "MSH", 1)
-    delimiters = Delimiters(head[3], head[4:].split(head[3], 1)[0], codec)
+    delimiters = delimiters_of(head[3], head[4:].split(head[3], 1)[0], codec)
     if not delimiters.component:
         return ParseProblem("MSH-2 repeats a delimiter", DATA_TYPE, "MSH", 2)
     segments = _segments([head, *lines[start + 1 :]], delimiters, notes)

@@ -18,16 +18,12 @@ def convert_message(feed: Feed, row: InboxRow) -> Converted | NotConverted:
     conversion = message if isinstance(message, ParseProblem) else convert(message, feed)
     if isinstance(conversion, ParseProblem):
         return NotConverted(conversion.cause, place_of(conversion))
-    operations = [
-        WriteOperation(
-            "update",
-            entry["resource"]["resourceType"],
-            entry["resource"]["id"],
-            resource=entry["resource"],
-            order_key=_order_key(order, row),
-        )
-        for entry, order in zip(conversion.bundle["entry"], conversion.order_keys, strict=True)
-    ]
+    keys = {order: _order_key(order, row) for order in set(conversion.order_keys)}
+    operations = []
+    for entry, body, order in zip(conversion.bundle["entry"], conversion.bodies, conversion.order_keys, strict=True):
+        resource = entry["resource"]
+        kind, identity = resource["resourceType"], resource["id"]
+        operations.append(WriteOperation("update", kind, identity, body, resource, order_key=keys[order]))
     # a replay does not merge again: people may have taken the merge back since
     merged = () if row.converted else conversion.merged
     merges = [PatientMerge(_id(survivor), _id(retired), row.trace) for retired, survivor in merged]

@@ -119,15 +119,10 @@ def merge(walk: Walk, segment: Segment) -> None:
 
 def kin(walk: Walk, segment: Segment) -> None:
     """NK1: next of kin."""
-    keys = _own_keys(segment, 33) or identity.text_keys(segment, (2, 1), (2, 2), (3, 1), (13, 1))
+    keys = identity.number(segment, 33) or identity.text_keys(segment, (2, 1), (2, 2), (3, 1), (13, 1))
     content = walk.fill("NK1[RelatedPerson]", segment)
     content["patient"] = walk.subject
     walk.add("RelatedPerson", content, *walk.person, "kin", *keys, weight=walk.person_weight())
-
-
-def _own_keys(segment: Segment, number: int) -> Keys | None:
-    node = segment.first(number)
-    return identity.numbered(node) if node else None
 
 
 def visit(walk: Walk, segment: Segment) -> None:
@@ -243,9 +238,7 @@ def diagnosis(walk: Walk, segment: Segment) -> None:
         content["verificationStatus"] = {"coding": [{"system": status, "code": "entered-in-error"}]}
     if walk.encounter:
         content["encounter"] = {"reference": walk.encounter}
-    named = segment.first(20)
-    keys = identity.designated(named) if named else None
-    keys = keys or (*walk.visit, *identity.text_keys(segment, (3, 1), (3, 2), (4, 1), (6, 1)))
+    keys = identity.entity(segment, 20) or (*walk.visit, *identity.text_keys(segment, (3, 1), (3, 2), (4, 1), (6, 1)))
     reference = walk.add("Condition", content, *walk.person, *keys)
     if walk.encounter:
         rank = segment.peek(15) or ""
@@ -263,9 +256,7 @@ def procedure(walk: Walk, segment: Segment) -> None:
     content["subject"] = walk.subject
     if walk.encounter:
         content["encounter"] = {"reference": walk.encounter}
-    named = segment.first(19)
-    keys = identity.designated(named) if named else None
-    keys = keys or (*walk.visit, *identity.text_keys(segment, (3, 1), (3, 2), (5, 1)))
+    keys = identity.entity(segment, 19) or (*walk.visit, *identity.text_keys(segment, (3, 1), (3, 2), (5, 1)))
     walk.add("Procedure", content, *walk.person, *keys)
 
 
@@ -273,12 +264,12 @@ def guarantor(walk: Walk, segment: Segment) -> None:
     """GT1: who pays; a RelatedPerson, named by the patient's Account."""
     content = walk.fill("GT1[RelatedPerson]", segment)
     content["patient"] = walk.subject
-    keys = _own_keys(segment, 2) or identity.text_keys(segment, (3, 1), (3, 2))
+    keys = identity.number(segment, 2) or identity.text_keys(segment, (3, 1), (3, 2))
     party = walk.add("RelatedPerson", content, *walk.person, "guarantor", *keys, weight=walk.person_weight())
-    number = walk.pid.first(18) if walk.pid else None
-    account_keys = (identity.numbered(number) if number else None) or ("patient", *walk.person)
+    numbered = bool(walk.pid and walk.pid.raw(18))
+    account_keys = (identity.number(walk.pid, 18) if walk.pid else None) or ("patient", *walk.person)
     account: Resource = {"status": "active", "subject": [walk.subject], "guarantor": [{"party": {"reference": party}}]}
-    if number is not None:
+    if numbered:
         account["identifier"] = [i for i in walk.get(walk.patient).get("identifier", []) if _is_account(i)]
     last = walk.last
     walk.add("Account", account, *account_keys, weight=walk.person_weight())
@@ -335,8 +326,8 @@ def referral(walk: Walk, segment: Segment) -> None:
     content["subject"] = walk.subject
     if walk.encounter:
         content["encounter"] = {"reference": walk.encounter}
-    named = segment.first(6) or segment.first(11)
-    keys = (identity.designated(named) if named else None) or identity.text_keys(segment, (7, 1), (9, 1), (10, 1))
+    named = 6 if segment.raw(6) else 11
+    keys = identity.entity(segment, named) or identity.text_keys(segment, (7, 1), (9, 1), (10, 1))
     walk.add("ServiceRequest", content, *walk.person, "referral", *keys)
 
 
