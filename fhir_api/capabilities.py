@@ -20,7 +20,9 @@ _SMART = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _CORE = "http://hl7.org/fhir"
 _BULK_DATA = "http://hl7.org/fhir/uv/bulkdata"
 _EXPORTS = {"": "export", "Patient": "patient-export", "Group": "group-export"}
-_SEARCHABLE_KINDS = frozenset({"number", "date", "string", "token", "reference", "quantity", "uri"})
+_SEARCHABLE_KINDS = frozenset(
+    {"composite", "number", "date", "string", "token", "reference", "quantity", "special", "uri"}
+)
 _RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
 _SPECIAL = {
     filter_grammar.NAME: f"Operators: {' '.join(filter_grammar.OPERATORS)}, as far as they fit the parameter; and, or,"
@@ -36,7 +38,7 @@ def _search_parameters(resource_type: str) -> list[dict[str, str]]:
         {"name": code, "definition": parameter.url, "type": parameter.kind}
         for code, parameter in sorted(search_parameters(resource_type).items())
         if parameter.kind in _SEARCHABLE_KINDS and parameter.expression is not None and code not in _RESULT_PARAMETERS
-    ]
+    ] + [{"name": name, "type": "special", "documentation": text} for name, text in _SPECIAL.items()]
 
 
 def _resource(resource_type: str) -> dict[str, Any]:
@@ -92,7 +94,9 @@ def _operations(services: Services, resource_type: str) -> dict[str, Any]:
 def _search_documentation() -> str:
     """What no element of the statement says about searches."""
     modifiers = "; ".join(
-        f"{kind}: {' '.join(f':{name}' for name in sorted(taken))}" for kind, taken in sorted(MODIFIERS.items())
+        f"{kind}: {' '.join(f':{name}' for name in sorted(taken))}"
+        for kind, taken in sorted(MODIFIERS.items())
+        if taken
     )
     return (
         f"Searches by GET and POST _search. Modifiers: {modifiers}, and :[type] of references. Prefixes of dates,"

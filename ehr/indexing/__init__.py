@@ -10,13 +10,16 @@ from ehr.indexing.entries import MAX_INSTANT, MIN_INSTANT, IndexEntries
 from ehr.indexing.extractor import Extractor
 from ehr.indexing.implied import Implied
 from ehr.indexing.main_columns import MAIN_DATE, ONE_DATE
+from ehr.indexing.near import LATITUDE, LONGITUDE
 from ehr.indexing.plan import ROW_COLUMNS, indexed_parameters, selected_types
 from ehr.indexing.ucum import SYSTEM as UCUM
 from ehr.indexing.ucum import unit_of
 from ehr.indexing.values import LONGEST_PREFIX, decimal_range, normalise_string, text_prefix
 
 __all__ = [
+    "LATITUDE",
     "LONGEST_PREFIX",
+    "LONGITUDE",
     "MAIN_DATE",
     "MAX_INSTANT",
     "MIN_INSTANT",

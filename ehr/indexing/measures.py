@@ -9,6 +9,7 @@ from ehr.fhirpath.model import QUANTITY_TYPES
 from ehr.indexing import ucum
 from ehr.indexing.dates import period_range, text_range, timing_range
 from ehr.indexing.entries import IndexEntries
+from ehr.indexing.near import POSITION, position_leaf
 from ehr.indexing.plan import Leaf
 from ehr.indexing.token import CACHED_VALUES, Term
 from ehr.json_text import MAXIMUM_EXPONENT
@@ -48,7 +49,9 @@ def date_leaf(term: Term, number: int, zone: tzinfo, type_name: str, *, main: bo
 
 
 def number_leaf(term: Term, number: int, type_name: str) -> Leaf | None:
-    """The leaf for integers, decimals and Ranges of them."""
+    """The leaf for integers, decimals and Ranges of them, and for the two numbers of a position."""
+    if type_name == POSITION:
+        return position_leaf(term)
     present = term("present", "")
 
     def point(value: Any, sink: IndexEntries) -> None:

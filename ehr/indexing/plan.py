@@ -4,7 +4,8 @@ Most official expressions are plain paths with a choice of type or one simple co
 tree over the keys. The rest stays FHIRPath.
 """
 
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -15,11 +16,25 @@ from ehr.fhirpath.syntax import Binary, Call, Expression, Literal, Member, TypeT
 from ehr.fhirpath.types_functions import type_argument
 
 KINDS = frozenset({"token", "string", "reference", "date", "quantity", "number", "uri"})
+SPECIAL = frozenset({"near"})
+"""Parameters of the kind "special" that have index entries."""
 ROW_COLUMNS = frozenset({"_id", "_lastUpdated"})
 """Parameters that are columns of a row and have no index entries."""
 
 Leaf = Callable[[Any, Any], None]
 """Takes a JSON value and the sink that it adds to (`IndexEntries`, or a list)."""
+
+
+class JoinedLeaf(ABC):
+    """A leaf that, at the same place, is done in one with others of its kind."""
+
+    @abstractmethod
+    def __call__(self, value: Any, sink: Any) -> None:
+        """As a `Leaf`."""
+
+    @abstractmethod
+    def joined(self, leaves: "Sequence[JoinedLeaf]") -> Leaf:
+        """One leaf that does what these do in turn, itself among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +58,7 @@ def indexed_parameters(resource_type: str) -> list[SearchParameter]:
     return [
         parameter
         for code, parameter in search_parameters(resource_type).items()
-        if parameter.kind in KINDS and parameter.expression is not None and code not in ROW_COLUMNS
+        if (parameter.kind in KINDS or code in SPECIAL) and parameter.expression is not None and code not in ROW_COLUMNS
     ]
 
 
@@ -126,41 +141,47 @@ class Tree:
         node.leaves.append(leaf)
 
     def compiled(self) -> Leaf:
-        """The walk as one function of a value (or a list of values) and the sink."""
-        visit = self._visit_one()
-
-        def visit_all(value: Any, sink: Any) -> None:
-            if type(value) is list:
-                for item in value:
-                    if item is not None:
-                        visit(item, sink)
-            else:
-                visit(value, sink)
-
-        return visit_all
-
-    def _visit_one(self) -> Leaf:
-        leaves = tuple(self.leaves)
-        conditions = tuple((key, wanted, tree._visit_one()) for (key, wanted), tree in self.conditions.items())  # noqa: SLF001 - same class
+        """The walk as one function of a value, not of a list, and the sink."""
+        leaves = _joined(self.leaves)
+        conditions = tuple((key, wanted, tree.compiled()) for (key, wanted), tree in self.conditions.items())
         below = {key: tree.compiled() for key, tree in self.children.items()}
         if not below and not conditions:
             return leaves[0] if len(leaves) == 1 else _in_turn(leaves)
-        find = below.get
+        return _visit(leaves, conditions, below)
 
-        def visit(value: Any, sink: Any) -> None:
-            for leaf in leaves:
-                leaf(value, sink)
-            if type(value) is not dict:
-                return
-            for key, wanted, conditional in conditions:
-                if value.get(key) == wanted:
-                    conditional(value, sink)
-            for key, child in value.items():
-                walk = find(key)
-                if walk is not None:
-                    walk(child, sink)
 
-        return visit
+def _visit(leaves: tuple[Leaf, ...], conditions: tuple[tuple[str, str, Leaf], ...], below: dict[str, Leaf]) -> Leaf:
+    """What is done at a place, then below it; of a list, for each item."""
+    find = below.get
+
+    def visit(value: Any, sink: Any) -> None:
+        for leaf in leaves:
+            leaf(value, sink)
+        if type(value) is not dict:
+            return
+        for key, wanted, conditional in conditions:
+            if value.get(key) == wanted:
+                conditional(value, sink)
+        for key, child in value.items():
+            walk = find(key)
+            if walk is None:
+                continue
+            if type(child) is list:
+                for item in child:
+                    if item is not None:
+                        walk(item, sink)
+            else:
+                walk(child, sink)
+
+    return visit
+
+
+def _joined(leaves: Sequence[Leaf]) -> tuple[Leaf, ...]:
+    """The leaves of one place, those that can be done together as one."""
+    joining = [leaf for leaf in leaves if isinstance(leaf, JoinedLeaf)]
+    if not joining:
+        return tuple(leaves)
+    return (*(leaf for leaf in leaves if not isinstance(leaf, JoinedLeaf)), joining[0].joined(joining))
 
 
 def _in_turn(leaves: tuple[Leaf, ...]) -> Leaf:

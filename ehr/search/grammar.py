@@ -18,6 +18,7 @@ from ehr.search import (
     date,
     filter_grammar,
     limits,
+    near,
     number,
     quantity,
     reference,
@@ -41,7 +42,7 @@ from ehr.search.remembered import ParsedQueries
 from ehr.search.terminology import SET_MODIFIERS
 from ehr.search.text import split, usable
 
-_KINDS = frozenset({"composite", "token", "string", "reference", "date", "quantity", "number", "uri"})
+_KINDS = frozenset({"special", "composite", "token", "string", "reference", "date", "quantity", "number", "uri"})
 MODIFIERS: dict[str, frozenset[str]] = {
     "token": token.MODIFIERS,
     "string": string.MODIFIERS,
@@ -51,6 +52,7 @@ MODIFIERS: dict[str, frozenset[str]] = {
     "number": number.MODIFIERS,
     "uri": uri.MODIFIERS,
     "composite": composite.MODIFIERS,
+    "special": near.MODIFIERS,
 }
 """What each kind of parameter takes; a reference takes the names of its target types too."""
 _TOKEN_READERS: dict[str | None, Callable[[str, str], Value]] = {
@@ -283,6 +285,7 @@ def _reader(
         "date": partial(date.parse_value, name, now=reading.now, zone=reading.zone),
         "number": partial(number.parse_value, name),
         "quantity": partial(quantity.parse_value, name),
+        "special": partial(near.parse_value, name),
         "uri": partial(uri.parse_value, name, modifier),
     }
     return readers[parameter.kind]

@@ -78,6 +78,15 @@ class UriValue:
 
 
 @dataclass(frozen=True, slots=True)
+class NearValue:
+    """A place in degrees and a distance from it in metres."""
+
+    latitude: float
+    longitude: float
+    distance_m: float
+
+
+@dataclass(frozen=True, slots=True)
 class RowKeys:
     """Rows already found, by key: stands for a chained criterion that had to be compared in the bodies."""
 
@@ -109,6 +118,7 @@ Value = (
     | RowKeys
     | CodeSet
     | CompositeValue
+    | NearValue
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ehr.indexing import answering_terms
 from ehr.keys import row_key
-from ehr.search import composite, date, number, quantity, reference, string, token, uri
+from ehr.search import composite, date, near, number, quantity, reference, string, token, uri
 from ehr.search.chain import chain_condition, has_condition
 from ehr.search.query import Chain, Clause, Criterion, Has, Joined, Negated, RowKeys, TokenValue
 from ehr.search.rendering import Condition, Rendering
@@ -16,6 +16,7 @@ _KINDS: dict[str, Callable[[Rendering, str, Criterion], Condition]] = {
     "date": date.condition,
     "number": number.condition,
     "quantity": quantity.condition,
+    "special": near.condition,
 }
 
 

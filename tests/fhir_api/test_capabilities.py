@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ehr.definitions import RESOURCE_TYPES, search_parameters
+from ehr.definitions import RESOURCE_TYPES, search_parameter_of, search_parameters
 from ehr.errors import BadSearch
 from ehr.search import parse
 from tests.fhir_api.conftest import Platform
@@ -27,6 +27,7 @@ LEGAL = {
     "number": "gt0.5",
     "quantity": "lt7|http://unitsofmeasure.org|g",
     "uri": "http://example.org/seven",
+    "special": "39.9|116.4|5|km",
 }
 ALWAYS = {"_id", "_lastUpdated", "_tag", "_security", "_profile", "_source"}
 
@@ -65,6 +66,9 @@ def value_of(parameter: dict[str, str], resource_type: str) -> str:
         return "seven"
     if parameter["name"] == "_filter":
         return "_id eq seven"
+    if parameter["type"] == "composite":
+        parts = search_parameters(resource_type)[parameter["name"]].components
+        return "$".join(LEGAL.get(search_parameter_of(address).kind, "Patient/seven") for address, _ in parts)
     if parameter["type"] != "reference":
         return LEGAL[parameter["type"]]
     targets = search_parameters(resource_type)[parameter["name"]].targets

@@ -31,6 +31,7 @@ SAMPLES: dict[str, Any] = {
     "Money": {"value": 1, "currency": "CNY"},
     "Range": {"low": {"value": 1}, "high": {"value": 2}},
     "SampledData": {"origin": {"value": 0}, "period": 1, "dimensions": 1, "data": "1 2"},
+    "Location.position": {"latitude": 1, "longitude": 2},
     "boolean": True,
     "integer": 1,
     "positiveInt": 1,
