@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from ehr.errors import Issue, KanglianError, Unavailable
 from fhir_api.access_token import TokenVerifier
 from fhir_api.analytics_questions import analytics_router
-from fhir_api.capabilities import capability_statement, smart_configuration
+from fhir_api.capabilities import capability_statement
 from fhir_api.cross_origin import CrossOrigin
 from fhir_api.exchange import AsgiScope, Exchange, Receive, Send
 from fhir_api.fhir_application import FhirApplication, refusal
@@ -29,13 +29,15 @@ from fhir_api.issuer.routes import issuer_router
 from fhir_api.key_sets import FixedKeySet, KeySet, RemoteKeySet
 from fhir_api.metrics import Metrics, backlog_text
 from fhir_api.negotiation import presentation, pretty
+from fhir_api.openapi import openapi_document
 from fhir_api.operation_outcome import UNEXPECTED_BODY, MethodNotOffered, outcome_bytes
 from fhir_api.revocations import Revocations
 from fhir_api.services import Services
+from fhir_api.smart_configuration import of_embedded_issuer, of_foreign_issuer
 from fhir_api.welcome import welcome
 
 _DESCRIPTION = (
-    "The routes beside FHIR. The FHIR interface lies under `/fhir`: its interactions and search parameters are in the "
+    "The FHIR interface lies under `/fhir`; which search parameters a type takes is in its "
     "[CapabilityStatement](/fhir/metadata)."
 )
 _LOG = logging.getLogger(__name__)
@@ -52,14 +54,13 @@ class Application:
         self.services = services
         self.metrics = Metrics()
         self.revocations = Revocations(services.store)
-        self.verifier = _verifier(services, self.revocations)
+        keys = _key_set(services)
+        self.verifier = _verifier(services, keys, self.revocations)
+        self._foreign = keys if isinstance(keys, RemoteKeySet) else None
         self.fhir = FhirApplication(services, self.verifier, self.revocations, self.metrics)
         self.api = self._cold_routes()
         self._answer = CrossOrigin(self._routed, services.cors_origins) if services.cors_origins else self._routed
-        self._public = {
-            "/fhir/metadata": msgspec.json.encode(capability_statement(services)),
-            "/fhir/.well-known/smart-configuration": msgspec.json.encode(smart_configuration(services)),
-        }
+        self._metadata = msgspec.json.encode(capability_statement(services))
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the lifespan."""
@@ -88,13 +89,19 @@ class Application:
             if exchange.method not in {"GET", "HEAD"}:
                 raise MethodNotOffered(_PUBLIC_METHODS)
             shown = presentation(exchange.pairs(), exchange.header(b"accept"))
-            body = self._public[path]
-            kind = b"application/fhir+json; charset=utf-8" if path == "/fhir/metadata" else b"application/json"
+            body, kind = self._metadata, b"application/fhir+json; charset=utf-8"
+            if path != "/fhir/metadata":
+                body, kind = msgspec.json.encode(await self._smart_configuration()), b"application/json"
             headers = [(b"content-type", kind), (b"cache-control", b"public, max-age=60")]
             answer = Answer(200, pretty(body) if shown.pretty else body, headers)
         except KanglianError as error:
             answer = refusal(error)
         await exchange.answer(answer.status, answer.body, answer.headers)
+
+    async def _smart_configuration(self) -> dict[str, Any]:
+        if self._foreign is None:
+            return of_embedded_issuer(self.services.base_url)
+        return of_foreign_issuer(await self._foreign.discovery())
 
     def _cold_routes(self) -> FastAPI:
         services = self.services
@@ -134,6 +141,8 @@ class Application:
             api.include_router(issuer_router(services.issuer, self.revocations, self.verifier, services.store.record))
         if services.analytics is not None:
             api.include_router(analytics_router(services.analytics, self.verifier))
+        described = api.openapi
+        api.openapi = lambda: openapi_document(described())  # type: ignore[method-assign]  # as FastAPI's manual shows
         api.add_exception_handler(KanglianError, _known_error)
         api.add_exception_handler(StarletteHTTPException, _http_error)
         api.add_exception_handler(Exception, _unknown_error)
@@ -173,15 +182,20 @@ async def _missing(services: Services) -> str | None:
     return await services.readiness()
 
 
-def _verifier(services: Services, revocations: Revocations) -> TokenVerifier:
-    keys: KeySet
+def _key_set(services: Services) -> KeySet:
     if services.oidc_issuer is not None:
-        keys, clients = RemoteKeySet(services.oidc_issuer), None
+        return RemoteKeySet(services.oidc_issuer)
+    if services.issuer is not None:
+        return FixedKeySet(services.issuer.issuer, services.issuer.signing_keys())
+    return FixedKeySet(f"{services.base_url}/auth", {})
+
+
+def _verifier(services: Services, keys: KeySet, revocations: Revocations) -> TokenVerifier:
+    clients: frozenset[str] | None = frozenset()
+    if services.oidc_issuer is not None:
+        clients = None
     elif services.issuer is not None:
-        keys = FixedKeySet(services.issuer.issuer, services.issuer.signing_keys())
         clients = frozenset(services.issuer.directory.clients)
-    else:
-        keys, clients = FixedKeySet(f"{services.base_url}/auth", {}), frozenset()
     return TokenVerifier(
         keys, f"{services.base_url}/fhir", revocations, foreign=services.oidc_issuer is not None, clients=clients
     )

@@ -12,7 +12,6 @@ from ehr.search.controls import NOT_ROWS, followed
 from ehr.search.grammar import LIST, MODIFIERS
 from ehr.search.query import PREFIXES
 from fhir_api.interactions import audit_events
-from fhir_api.issuer.discovery import oauth_members
 from fhir_api.routing import NOT_STORED, SERVERS_OWN, offered, operations
 from fhir_api.services import Services
 
@@ -23,12 +22,12 @@ _EXPORTS = {"": "export", "Patient": "patient-export", "Group": "group-export"}
 _SEARCHABLE_KINDS = frozenset(
     {"composite", "number", "date", "string", "token", "reference", "quantity", "special", "uri"}
 )
-_RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
 _SPECIAL = {
     filter_grammar.NAME: f"Operators: {' '.join(filter_grammar.OPERATORS)}, as far as they fit the parameter; and, or,"
     " not, brackets, and paths through references.",
     LIST: "Ids of Lists: the resources that they name as items.",
 }
+_RESULT_PARAMETERS = {"_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total"}
 
 
 def _search_parameters(resource_type: str) -> list[dict[str, str]]:
@@ -151,29 +150,4 @@ def capability_statement(services: Services) -> dict[str, Any]:
                 **_operations(services, ""),
             }
         ],
-    }
-
-
-def smart_configuration(services: Services) -> dict[str, Any]:
-    """`/fhir/.well-known/smart-configuration`: the embedded issuer's endpoints, or where the configured issuer is."""
-    if services.oidc_issuer is not None:
-        return {
-            "issuer": services.oidc_issuer,
-            "grant_types_supported": ["authorization_code", "client_credentials"],
-            "code_challenge_methods_supported": ["S256"],
-            "capabilities": ["permission-v2", "permission-patient", "permission-user"],
-        }
-    return oauth_members(f"{services.base_url}/auth") | {
-        "capabilities": [
-            "launch-standalone",
-            "client-public",
-            "client-confidential-asymmetric",
-            "sso-openid-connect",
-            "context-standalone-patient",
-            "permission-offline",
-            "permission-online",
-            "permission-patient",
-            "permission-user",
-            "permission-v2",
-        ]
     }

@@ -56,21 +56,30 @@ class RemoteKeySet:
         """Take the issuer as its tokens name it."""
         self.issuer = issuer
         self._keys: dict[str, SigningKey] = {}
+        self._discovery: dict[str, Any] = {}
         self._fetched = float("-inf")
         self._tried = float("-inf")
         self._lock = asyncio.Lock()
 
     async def key(self, kid: str) -> SigningKey | None:
         """The key of this id, or None; Unavailable where no keys could ever be fetched."""
+        await self._keep_fresh(wanted=kid not in self._keys)
+        return self._keys.get(kid)
+
+    async def discovery(self) -> dict[str, Any]:
+        """What the issuer says of itself; Unavailable where it could never be asked."""
+        await self._keep_fresh(wanted=False)
+        return self._discovery
+
+    async def _keep_fresh(self, *, wanted: bool) -> None:
         now = time.monotonic()
         stale = now - self._fetched > FRESH_S
-        if (stale or kid not in self._keys) and now - self._tried > UNKNOWN_KEY_PAUSE_S:
+        if (stale or wanted) and now - self._tried > UNKNOWN_KEY_PAUSE_S:
             async with self._lock:
                 if time.monotonic() - self._tried > UNKNOWN_KEY_PAUSE_S:
                     await self._fetch()
         if time.monotonic() - self._fetched > KEEP_S:
             raise Unavailable("The token issuer cannot be reached.")
-        return self._keys.get(kid)
 
     async def _fetch(self) -> None:
         self._tried = time.monotonic()
@@ -81,7 +90,7 @@ class RemoteKeySet:
         except (httpx.HTTPError, ValueError, KeyError) as error:
             _LOG.warning("keys of the token issuer not fetched: %s", type(error).__name__)
             return
-        self._keys = keys
+        self._keys, self._discovery = keys, discovery
         self._fetched = time.monotonic()
 
     def _key_address(self, discovery: dict[str, Any]) -> str:

@@ -229,6 +229,14 @@ def allowed_besides(method: str, resource_type: str, resource_id: str) -> str:
     return "" if resource_type in NOT_STORED else _listed(set(methods) - {method})
 
 
+def registered() -> dict[str, dict[str, Route]]:
+    """Every shape that answers, with its methods but HEAD (for the OpenAPI document)."""
+    return {
+        shape: {method: found for method, found in methods.items() if method != "HEAD"}
+        for shape, methods in _BY_SHAPE.items()
+    }
+
+
 def offered(shape: str, resource_type: str) -> dict[str, Route]:
     """What is registered for a shape and type, by method (for the CapabilityStatement)."""
     if resource_type in SERVERS_OWN:

@@ -3,10 +3,12 @@
 https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/http.html#cread
 """
 
-from ehr.errors import BadSearch
+from ehr.errors import BadSearch, NotFound
 from ehr.search import SearchQuery, parse
 from ehr.search.subset import cut
+from ehr.store.audit import SUCCESS
 from ehr.store.operations import StoredVersion
+from fhir_api.conformance import definition
 from fhir_api.exchange import seconds_of_http_date
 from fhir_api.fhir_request import Answer, FhirRequest, names_version, version_answer, version_headers
 
@@ -20,11 +22,22 @@ async def read(request: FhirRequest) -> Answer:
         request.audited = True
         return await request.services.store.read(scope, request.resource_type, request.resource_id, request.note())
 
-    version = await request.decided_anew(act)
-    answer = answer_if_changed(request, version)
+    try:
+        answer = answer_if_changed(request, await request.decided_anew(act))
+    except NotFound:
+        answer = await _official(request)
     if shape is not None and answer.status == 200:
         answer.body = cut(answer.body, request.resource_type, shape.summary, shape.elements)
     return answer
+
+
+async def _official(request: FhirRequest) -> Answer:
+    """The official definition at an address where no row lies; NotFound elsewhere."""
+    body = definition(request.resource_type, request.resource_id)
+    if body is None:
+        raise NotFound
+    await request.services.store.record(request.note(), SUCCESS)
+    return Answer(200, body)
 
 
 def _shape(request: FhirRequest) -> SearchQuery:
