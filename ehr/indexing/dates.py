@@ -42,6 +42,7 @@ def _partial_range(text: str, zone: tzinfo) -> tuple[int, int]:
     return _microseconds(start), MAX_INSTANT if end is None else _microseconds(end)
 
 
+@lru_cache(maxsize=16_384)
 def _moment_range(text: str, zone: tzinfo) -> tuple[int, int]:
     match = _MOMENT.fullmatch(text)
     if match is None:

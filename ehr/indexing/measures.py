@@ -84,6 +84,7 @@ class QuantityLeaves:
         self._canonical = canonical
         self._present = term("present", "")
         self._units: dict[tuple[str | None, str | None, str | None], tuple[int, int, int]] = {}
+        self._dimensions: dict[str, int] = {}
 
     def leaf(self, type_name: str) -> Leaf | None:
         """The leaf for values of a type; None where quantities cannot be made of it."""
@@ -111,9 +112,14 @@ class QuantityLeaves:
         sink.terms.append(self._present)
         known = ucum.unit_of(unit.get("code", "")) if unit.get("system") == ucum.SYSTEM else None
         if known is not None:
-            dimension = self._term("unit", known.dimension)
-            ends = (known.converted(low), known.converted(high))
-            sink.quantities.append((self._canonical, 0, dimension, 0, *ends))
+            dimension = self._dimensions.get(known.dimension)
+            if dimension is None:
+                if len(self._dimensions) >= CACHED_VALUES:
+                    self._dimensions.clear()
+                dimension = self._dimensions[known.dimension] = self._term("unit", known.dimension)
+            start = known.converted(low)
+            end = start if high is low else known.converted(high)
+            sink.quantities.append((self._canonical, 0, dimension, 0, start, end))
 
     def _quantity(self, value: Any, sink: IndexEntries) -> None:
         number = value.get("value")

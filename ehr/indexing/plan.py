@@ -150,7 +150,9 @@ class Tree:
         return _visit(leaves, conditions, below)
 
 
-def _visit(leaves: tuple[Leaf, ...], conditions: tuple[tuple[str, str, Leaf], ...], below: dict[str, Leaf]) -> Leaf:
+def _visit(  # noqa: C901 - calls cost more than all else here
+    leaves: tuple[Leaf, ...], conditions: tuple[tuple[str, str, Leaf], ...], below: dict[str, Leaf]
+) -> Leaf:
     """What is done at a place, then below it; of a list, for each item."""
     find = below.get
 

@@ -1,13 +1,13 @@
 """Reference and uri parameters to terms (https://hl7.org/fhir/R4/search.html#reference, #uri)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from ehr.definitions import is_resource_type
 from ehr.indexing.entries import IndexEntries
-from ehr.indexing.plan import Leaf
+from ehr.indexing.plan import JoinedLeaf, Leaf
 from ehr.indexing.token import CACHED_VALUES, Term
 from ehr.keys import row_key
 
@@ -47,35 +47,74 @@ class References:
         return match[1] if match is not None and is_resource_type(match[1]) else None
 
 
+class ReferenceLeaf(JoinedLeaf):
+    """The leaf of one parameter for References; `wanted` restricts them to one target type."""
+
+    def __init__(self, term: Term, salt: int, references: References, wanted: str | None) -> None:
+        """Take the parameter's terms and salt, and what reads references."""
+        self._term = term
+        self._salt = salt
+        self._references = references
+        self._wanted = wanted
+        self._present = term("present", "")
+
+    def __call__(self, value: Any, sink: IndexEntries) -> None:
+        """Add the terms of one Reference."""
+        sink.terms += self._terms(value)
+
+    def _terms(self, value: Any) -> list[int]:
+        if self._wanted is not None and self._references.type_of(value) != self._wanted:
+            return []
+        terms = [self._present]
+        text = value.get("reference")
+        if text is not None:
+            target = self._references.target(text)
+            terms.append(self._term("uri", text) if target is None else target[2] ^ self._salt)
+        identifier = value.get("identifier")
+        if identifier is not None and "value" in identifier:
+            number = identifier["value"]
+            system = identifier.get("system", "")
+            terms += (self._term("identifier", number), self._term("identifier", f"{system}|{number}"))
+        return terms
+
+    def joined(self, leaves: Sequence[JoinedLeaf]) -> Leaf:
+        """All parameters of the place at once, remembered where the address alone tells the terms."""
+        parameters = [leaf for leaf in leaves if isinstance(leaf, ReferenceLeaf)]
+        known: dict[str, tuple[int, ...]] = {}
+
+        def terms_of(value: Any) -> tuple[int, ...]:
+            return tuple(term for leaf in parameters for term in leaf._terms(value))  # noqa: SLF001 - same class
+
+        def references(value: Any, sink: IndexEntries) -> None:
+            text = value.get("reference")
+            if text is None or "identifier" in value or "type" in value:
+                sink.terms += terms_of(value)
+                return
+            found = known.get(text)
+            if found is None:
+                if len(known) >= CACHED_VALUES:
+                    known.clear()
+                found = known[text] = terms_of(value)
+            sink.terms += found
+
+        return references
+
+
 def reference_leaf(
     term: Term, salt: int, references: References, type_name: str, wanted: str | None = None
 ) -> Leaf | None:
     """The leaf for values of a type; `wanted` restricts references to one target type."""
     if type_name in {"canonical", "uri", "url", "oid", "uuid"}:
         return uri_leaf(term)
+    if type_name == "Reference":
+        return ReferenceLeaf(term, salt, references, wanted)
     present = term("present", "")
-
-    def reference(value: Any, sink: IndexEntries) -> None:
-        if wanted is not None and references.type_of(value) != wanted:
-            return
-        terms = sink.terms
-        terms.append(present)
-        text = value.get("reference")
-        if text is not None:
-            target = references.target(text)
-            terms.append(term("uri", text) if target is None else target[2] ^ salt)
-        identifier = value.get("identifier")
-        if identifier is not None and "value" in identifier:
-            number = identifier["value"]
-            terms += (term("identifier", number), term("identifier", f"{identifier.get('system', '')}|{number}"))
 
     def resource(value: Any, sink: IndexEntries) -> None:
         named, local_id = value.get("resourceType"), value.get("id")
         if is_resource_type(named) and local_id is not None and wanted in {None, named}:
             sink.terms += (present, row_key(named, local_id) ^ salt)
 
-    if type_name == "Reference":
-        return reference
     return resource if is_resource_type(type_name) or type_name == "Resource" else None
 
 

@@ -70,17 +70,15 @@ class TokenLeaves:
 
     def _concept(self, value: Any, sink: IndexEntries) -> None:
         for coding in value.get("coding", ()):
-            self._coding(coding, sink)
+            key = (coding.get("system"), coding.get("code"), coding.get("display"))
+            sink.terms += self._cache.get(key) or self._remembered(key, self._coding_terms(*key))
         text = value.get("text")
         if text is not None:
             sink.terms += self._text_terms(text)
 
     def _coding(self, value: Any, sink: IndexEntries) -> None:
         key = (value.get("system"), value.get("code"), value.get("display"))
-        terms = self._cache.get(key)
-        if terms is None:
-            terms = self._remembered(key, self._coding_terms(*key))
-        sink.terms += terms
+        sink.terms += self._cache.get(key) or self._remembered(key, self._coding_terms(*key))
 
     def _coding_terms(self, system: str | None, code: str | None, display: str | None) -> list[int]:
         terms = self._pair(system, code) if code is not None else []

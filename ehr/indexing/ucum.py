@@ -5,7 +5,7 @@ without that package's own code. Factors are fractions, so that 5.4 mg and 0.005
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Context, Decimal, Inexact
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -29,6 +29,16 @@ _SHIFTED = {"Cel": Fraction("273.15"), "[degRe]": Fraction("273.15"), "[degF]": 
 Powers = dict[str, int]
 
 
+_EXACT = Context(prec=_EXACT_DIGITS, traps=[Inexact])
+
+
+def _as_decimal(number: Fraction) -> Decimal | None:
+    try:
+        return _EXACT.divide(Decimal(number.numerator), Decimal(number.denominator))
+    except Inexact:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A unit as a multiple of base units; of the scales of temperature the zero is elsewhere."""
@@ -37,11 +47,23 @@ class Unit:
     """The base units with their powers ("g.m-1.s-2"), "1" for a bare number; equal for units that can be compared."""
     factor: Fraction
     shift: Fraction = Fraction(0)
+    multiple: Decimal | None = field(init=False, compare=False)
+    """The factor, where a decimal is exactly that and nothing is added."""
+
+    def __post_init__(self) -> None:
+        """See whether a multiplication is all there is to do."""
+        factor = None if self.shift else _as_decimal(self.factor)
+        object.__setattr__(self, "multiple", factor)
 
     def converted(self, number: Decimal) -> Decimal:
         """A number of this unit in base units; infinities stay."""
         if not number.is_finite():
             return number
+        if self.multiple is not None:
+            try:
+                return _EXACT.multiply(number, self.multiple)
+            except Inexact:
+                pass  # more digits than are kept: rounded below
         exact = Fraction(number) * self.factor + self.shift
         numerator, denominator = Decimal(exact.numerator), Decimal(exact.denominator)
         precise = Context(prec=_EXACT_DIGITS)

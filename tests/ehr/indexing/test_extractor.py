@@ -115,6 +115,19 @@ def test_references_to_own_resources_are_row_keys() -> None:
     assert _term("patient", "present", "") not in _found_by(group)
 
 
+def test_one_address_says_different_things_beside_a_type_or_an_identifier() -> None:
+    plain = {"reference": "urn:uuid:p"}
+    typed = plain | {"type": "Patient"}
+    identified = plain | {"identifier": {"value": "7"}}
+    address = _term("patient", "uri", "urn:uuid:p")
+    for _ in range(2):
+        for subject, is_patient, has_number in ((plain, False, False), (typed, True, False), (identified, False, True)):
+            terms = _of({"resourceType": "Observation", "subject": subject}).terms
+            assert _term("subject", "uri", "urn:uuid:p") in terms
+            assert (address in terms) is is_patient
+            assert (_term("subject", "identifier", "7") in terms) is has_number
+
+
 def test_no_term_twice() -> None:
     terms = _of(OBSERVATION).terms
     assert len(terms) == len(set(terms))
