@@ -49,11 +49,13 @@ class BulkJob:
     completed_at_us: int | None
     expires_at_us: int | None
     error: str | None
+    job: int | None
+    """Its row in the table of jobs."""
 
 
 _COLUMNS = (
     "b.id, b.kind, b.caller::text as caller, b.request::text as request, b.progress::text as progress, b.created_at, "
-    "b.completed_at, b.expires_at, b.error, "
+    "b.completed_at, b.expires_at, b.error, b.job, "
     "case when b.state in ('accepted', 'running') and j.state = 'failed' then 'failed' else b.state end as state"
 )
 _FIND = f"select {_COLUMNS} from bulk_job b left join job j on j.job = b.job where b.id = $1 and b.state <> 'gone'"
@@ -64,12 +66,14 @@ def _text(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-async def ask(pool: asyncpg.Pool, kind: Kind, caller: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+async def ask(
+    pool: asyncpg.Pool, kind: Kind, caller: Mapping[str, Any], request: Mapping[str, Any], *, not_before_us: int = 0
+) -> str:
     """Write down what is asked, with the job that will do it; the new bulk job's id."""
     identity = secrets.token_urlsafe(16)
     with database_errors():
         async with pool.acquire() as connection, connection.transaction():
-            job = await enqueue(connection, KINDS[kind], {"bulk": identity})
+            job = await enqueue(connection, KINDS[kind], {"bulk": identity}, not_before_us=not_before_us)
             await connection.execute(
                 "insert into bulk_job (id, kind, caller, request, created_at, job) "
                 "values ($1, $2, $3::text::jsonb, $4::text::jsonb, $5, $6)",
@@ -100,6 +104,7 @@ async def find(pool: asyncpg.Pool, identity: str) -> BulkJob | None:
         row["completed_at"],
         row["expires_at"],
         row["error"],
+        row["job"],
     )
 
 

@@ -63,12 +63,13 @@ class Worker:
         self._number = number
 
     async def claim(self, kinds: list[str], *, only: int | None = None) -> Job | None:
-        """Claim the oldest job of these kinds that is due, or this one where it is; committed when this returns."""
+        """Claim the oldest job of these kinds that is due, or this one that waits; committed when this returns."""
         with database_errors():
             row = await self._connection.fetchrow(
                 "update job set state = 'claimed', worker = $1, attempts = attempts + 1 where job = ("
-                "select job from job where state = 'waiting' and not_before <= $2 and kind = any($3::text[]) "
-                "and ($4::bigint is null or job = $4) order by not_before, job limit 1 for update skip locked) "
+                "select job from job where state = 'waiting' and kind = any($3::text[]) "
+                "and ((not_before <= $2 and $4::bigint is null) or job = $4) "
+                "order by not_before, job limit 1 for update skip locked) "
                 "returning job, kind, payload::text as payload, attempts",
                 self._number,
                 now_us(),
