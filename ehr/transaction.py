@@ -42,6 +42,7 @@ from ehr.store.operations import (
     WriteOutcome,
     named,
 )
+from ehr.turns import Turns
 
 Fetch = Callable[[BundleEntry], Awaitable[Any]]
 """Answers a GET or HEAD entry with whatever the caller renders."""
@@ -217,7 +218,7 @@ class _Run:
         self, entries: list[_Entry], settlements: Sequence[Settlement], merges: Sequence[PatientMerge]
     ) -> list[EntryResult]:
         """All or nothing; GET entries see what was written."""
-        read = self._read_all(entries)
+        read = await self._read_all(entries)
         writes = sorted(
             (each for each in read if each.method not in {"GET", "HEAD"}), key=lambda each: METHODS.index(each.method)
         )
@@ -238,11 +239,12 @@ class _Run:
                     results[each.place].error = error  # the writes are durable: the entry alone says what failed
         return results
 
-    def _read_all(self, entries: list[_Entry]) -> list[BundleEntry]:
-        reading = self._reading(datetime.now(UTC))
+    async def _read_all(self, entries: list[_Entry]) -> list[BundleEntry]:
+        reading, turns = self._reading(datetime.now(UTC)), Turns()
         read: list[BundleEntry] = []
         issues: list[Issue] = []
         for place, entry in enumerate(entries):
+            await turns.next()
             try:
                 read.append(read_entry(place, *entry, reading))
             except KanglianError as error:
@@ -302,8 +304,9 @@ class _Run:
             if len(targets) != 1:
                 raise _Refused(_unresolved(link, targets))
             addresses[link] = f"{query.resource_type}/{targets[0]}"
-        rewriter = LinkRewriter(addresses)
+        rewriter, turns = LinkRewriter(addresses), Turns()
         for each, operation in zip(writes, operations, strict=True):
+            await turns.next()
             if each.resource is not None:
                 base = base_of(each.full_url) if each.full_url else None
                 operation.body = rewriter.rewrite(each.resource, base)

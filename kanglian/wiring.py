@@ -56,6 +56,7 @@ async def record(settings: Settings, database_url: str) -> AsyncIterator[Record]
         zone=zone,
         base_url=fhir_base,
         has_room=ballast_of(settings).has_room,
+        large_apart=True,
     )
     try:
         await consent.open(store)

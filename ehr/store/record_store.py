@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime, tzinfo
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
@@ -28,6 +29,7 @@ from ehr.store.database import (
 from ehr.store.history import Historian, History
 from ehr.store.inbox import Inbox
 from ehr.store.index_key import load_index_key
+from ehr.store.large import LargeWrites, is_large
 from ehr.store.operations import PatientMerge, Settlement, StoredVersion, WriteOperation, WriteOutcome
 from ehr.store.originals import OriginalReader, is_original
 from ehr.store.people import People
@@ -56,6 +58,7 @@ class Store:
         preparation: Preparation,
         matching_keys: MatchingKeys,
         has_room: HasRoom,
+        large: LargeWrites | None,
     ) -> None:
         """Take open pools (reading, writing, searching, searching by key) and what takes part in writes."""
         self.pool, self._write_pool, self.searching, self.keyed_search_pool = self._pools = pools
@@ -67,6 +70,7 @@ class Store:
         self._open_for_writes = {name for each in projections for name in each.types} >= _MUST_SEE
         self._preparation = preparation
         self._matching_keys = matching_keys
+        self._large = large
         self._audit_log = AuditLog(self.pool)
         self._reader = Reader(self.pool)
         self._originals = OriginalReader(self.pool)
@@ -95,6 +99,7 @@ class Store:
         write_connections: int = 4,
         search_connections: int = 4,
         has_room: HasRoom = always,
+        large_apart: bool = False,
     ) -> Self:
         """Connect to a migrated database.
 
@@ -112,6 +117,7 @@ class Store:
             write_connections: Likewise for writes and the inbox.
             search_connections: Likewise for searches, of each of their two kinds.
             has_room: Whether the disk takes writes; asked before each.
+            large_apart: Write large bodies in a thread with connections, checks and an extractor of its own.
 
         Raises:
             Unavailable: the database cannot be reached.
@@ -123,6 +129,8 @@ class Store:
             open_pool(url, SEARCH_SETTINGS, most=search_connections),
             open_pool(url, KEYED_SEARCH_SETTINGS, most=search_connections),
         )
+        apart = partial(cls.open, url, keys_path=keys_path, projections=projections, zone=zone, base_url=base_url)
+        few = partial(apart, read_connections=2, write_connections=2, search_connections=1)
         return cls(
             pools=(pools[0], pools[1], pools[2], pools[3]),
             extractor=own,
@@ -130,10 +138,13 @@ class Store:
             preparation=Preparation(check or _default_check(), extractor or own),
             matching_keys=matching_keys or _default_matching_keys(own),
             has_room=has_room,
+            large=LargeWrites(few) if large_apart else None,
         )
 
     async def close(self) -> None:
         """Finish what waits and close all connections."""
+        if self._large is not None:
+            await self._large.close()
         queues = (self._reader, self._originals, self._writer, self.inbox, self._audit_log)
         await asyncio.gather(*(queue.close() for queue in queues))
         await asyncio.gather(*(pool.close() for pool in self._pools))
@@ -197,6 +208,10 @@ class Store:
             raise
         if not atomic:
             return list(await asyncio.gather(*(self._write_one(scope, each, note) for each in operations)))
+        if self._large is not None and is_large(operations):
+            return await self._large.run(
+                lambda store: store.write(scope, operations, note, settlements=settlements, merges=merges)
+            )
         try:
             prepared = self._preparation.prepare_all(scope, operations)
         except KanglianError:
