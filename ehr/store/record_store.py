@@ -26,6 +26,7 @@ from ehr.store.database import (
     database_errors,
     open_pool,
 )
+from ehr.store.feed_clock import FeedClock
 from ehr.store.history import Historian, History
 from ehr.store.inbox import Inbox
 from ehr.store.index_key import load_index_key
@@ -75,6 +76,7 @@ class Store:
         self._reader = Reader(self.pool)
         self._originals = OriginalReader(self.pool)
         self._historian = Historian(self.pool)
+        self.feed_clock = FeedClock(self.pool)
         self._writer = Writer(
             self._write_pool,
             projections=projections,

@@ -9,11 +9,12 @@ from typing import Literal, cast
 from urllib.parse import urlencode
 
 from ehr.definitions import is_resource_type
-from ehr.errors import BadSearch
+from ehr.errors import BadSearch, Issue
 from ehr.indexing import date_range
 from ehr.search.everything import EverythingPage, EverythingQuestion
 from ehr.search.everything import everything as read_everything
-from fhir_api.bundle_text import bundle_text, search_entry
+from fhir_api.bundle_text import bundle_text, outcome_entry, search_entry
+from fhir_api.completeness import statement
 from fhir_api.fhir_request import Answer, FhirRequest
 from fhir_api.interactions.operation_input import given, texts
 from fhir_api.interactions.search import PAGE_PARAMETER
@@ -48,9 +49,12 @@ async def answer(request: FhirRequest, asked: dict[str, str], what: Literal["$ev
     query = urlencode(kept)
     people = request.services.store.parse("Patient", [])
 
-    async def act() -> EverythingPage:
+    async def act() -> tuple[EverythingPage, tuple[Issue, ...]]:
         scope = await request.read_scope("search", (request.resource_type,))
-        return await read_everything(
+        told: tuple[Issue, ...] = ()
+        if PAGE_PARAMETER not in asked:
+            told = await statement(request, scope, (), whole_person=question.whole_person)
+        page = await read_everything(
             request.services.store,  # type: ignore[arg-type]  # a property fits where it is only read
             scope,
             question,
@@ -60,14 +64,17 @@ async def answer(request: FhirRequest, asked: dict[str, str], what: Literal["$ev
             asked=f"{address}?{query}",
             cursor=asked.get(PAGE_PARAMETER),
         )
+        return page, told
 
-    found = await request.decided_anew(act)
+    found, told = await request.decided_anew(act)
     links = [("self", f"{address}?{query}" if query else address)]
     if found.next_cursor is not None:
         links.append(("next", f"{address}?{urlencode(kept | {PAGE_PARAMETER: found.next_cursor})}"))
     base = request.fhir_base.encode()
     entries = [search_entry(version, base, "match") for version in found.matches]
     entries += [search_entry(version, base, "include") for version in found.named]
+    if told:
+        entries.append(outcome_entry(told))
     return Answer(200, bundle_text("searchset", entries, links=links, total=found.total))
 
 

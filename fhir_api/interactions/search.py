@@ -6,10 +6,11 @@ https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 from dataclasses import dataclass, replace
 from urllib.parse import quote_plus
 
-from ehr.errors import BadSearch
+from ehr.errors import BadSearch, Issue
 from ehr.search import SearchResult, search
 from ehr.search.query import Clause
 from fhir_api.bundle_text import bundle_text, outcome_entry, search_entry
+from fhir_api.completeness import statement
 from fhir_api.exchange import parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
 from fhir_api.negotiation import check_form_type, presentation
@@ -63,9 +64,10 @@ async def search_pairs(request: FhirRequest, pairs: list[tuple[str, str]], withi
         query = replace(query, clauses=(within.clause, *query.clauses))
         link_key, prefix, named = within.link_key, within.prefix, [*criteria, *within.names]
 
-    async def act() -> SearchResult:
+    async def act() -> tuple[SearchResult, tuple[Issue, ...]]:
         scope = await request.read_scope("search", (request.resource_type,), named)
-        return await search(
+        told = () if cursors or query.count_only else await statement(request, scope, named)
+        found = await search(
             request.services.store,  # type: ignore[arg-type]  # a property fits where it is only read
             scope,
             query,
@@ -73,11 +75,13 @@ async def search_pairs(request: FhirRequest, pairs: list[tuple[str, str]], withi
             link_key=link_key,
             cursor=cursors[0] if cursors else None,
         )
+        return found, told
 
-    return search_answer(request, await request.decided_anew(act), prefix)
+    result, told = await request.decided_anew(act)
+    return search_answer(request, result, prefix, told)
 
 
-def search_answer(request: FhirRequest, result: SearchResult, prefix: str) -> Answer:
+def search_answer(request: FhirRequest, result: SearchResult, prefix: str, told: tuple[Issue, ...]) -> Answer:
     """The searchset Bundle of a result; `prefix` is what stands before the type in the address."""
     base = request.fhir_base.encode()
     address = f"{request.fhir_base}/{prefix}{request.resource_type}"
@@ -88,6 +92,6 @@ def search_answer(request: FhirRequest, result: SearchResult, prefix: str) -> An
         links.append(("next", f"{address}?{own}&{cursor}" if own else f"{address}?{cursor}"))
     entries = [search_entry(version, base, "match") for version in result.matches]
     entries += [search_entry(version, base, "include") for version in result.includes]
-    if result.issues:
-        entries.append(outcome_entry(result.issues))
+    if result.issues or told:
+        entries.append(outcome_entry((*result.issues, *told)))
     return Answer(200, bundle_text("searchset", entries, links=links, total=result.total, paging=result.paging))
