@@ -1,6 +1,7 @@
 """Scopes of the platform itself: readers and writers that act for no caller, from a closed list of reasons."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from ehr.definitions import RESOURCE_TYPES
 from ehr.keys import organisation_key
@@ -51,6 +52,7 @@ def internal_write_scope(reason: str, custodian: str = "platform") -> WriteScope
     )
 
 
+@lru_cache(maxsize=256)
 def feed_write_scope(feed: str, custodian: str) -> WriteScope:
     """Writes of a hospital's feed, whose records the hospital keeps: ids start with its id, Encounters open reach."""
     return WriteScope(

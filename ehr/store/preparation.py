@@ -13,6 +13,7 @@ from ehr.keys import new_resource_id, row_key
 from ehr.scopes import WriteScope
 from ehr.store.operations import WriteOperation, named
 from ehr.store.originals import is_original
+from ehr.store.repeated import Repeated
 
 Check = Callable[[Mapping[str, Any]], Sequence[Issue]]
 
@@ -53,6 +54,7 @@ class Preparation:
         """Take `ehr.validation.check` and an `ehr.indexing.Extractor`."""
         self._check = check
         self._extractor = extractor
+        self._repeated = Repeated()
 
     def prepare_all(self, scope: WriteScope, operations: Sequence[WriteOperation]) -> list[PreparedOperation]:
         """Prepare operations that are written together.
@@ -94,13 +96,18 @@ class Preparation:
         given = resource.get("id")
         resource_id = _id_of(operation, resource)
         resource = {**resource, "id": resource_id} if resource_id else resource
-        problems = [issue for issue in self._check(resource) if issue.severity in {"error", "fatal"}]
-        if problems:
-            raise Invalid(*problems)
+        from_message = operation.order_key is not None
+        entries = self._repeated.entries(body) if from_message else None
+        if entries is None:
+            problems = [issue for issue in self._check(resource) if issue.severity in {"error", "fatal"}]
+            if problems:
+                raise Invalid(*problems)
+            entries = self._extractor.entries(operation.resource_type, resource)
+            if from_message:
+                self._repeated.met(body, entries)
         made = operation.method == "create" or (operation.condition is not None and not isinstance(given, str))
         prepared = _prepared(operation, number, resource_id, scope, made=made)
-        prepared.resource, prepared.body = resource, body
-        prepared.entries = self._extractor.entries(operation.resource_type, resource)
+        prepared.resource, prepared.body, prepared.entries = resource, body, entries
         return prepared
 
     def _not_stored(self, operation: WriteOperation) -> KanglianError:

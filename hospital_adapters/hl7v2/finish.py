@@ -9,16 +9,21 @@ from hospital_adapters.hl7v2.elements import extension
 from hospital_adapters.hl7v2.times import ordering_time
 
 _UTC = ZoneInfo("UTC")
-_SIGNS = (b"{}", b"[]", b'""', b"null", b'"end":')
 _NAMED_ONLY = re.compile(rb'\{"url":"[^"]*"\}')
 
 
 def encoded(resource: dict[str, Any]) -> bytes:
     """The resource, changed in place where it was not finished, as JSON; its text tells what has to be looked for."""
     data = json_text.encode(resource)
-    if any(sign in data for sign in _SIGNS) or _NAMED_ONLY.search(data):
-        return json_text.encode(finished(resource))
-    return data
+    is_finished = not (
+        b"{}" in data
+        or b"[]" in data
+        or b'""' in data
+        or b"null" in data
+        or b'"end":' in data
+        or (b'"extension":' in data and _NAMED_ONLY.search(data))
+    )
+    return data if is_finished else json_text.encode(finished(resource))
 
 
 def finished(resource: dict[str, Any]) -> dict[str, Any]:

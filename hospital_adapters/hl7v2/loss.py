@@ -50,19 +50,15 @@ class LostValue:
 def unread_values(message: Message) -> Iterator[tuple[Segment, LostValue, str]]:
     """Each value that was sent and not read, with its raw text; delimiters and set ids are no values."""
     for segment in message.segments:
-        own = _OWN.get(segment.name, ())
+        name = segment.name
+        own = _OWN.get(name, ())
+        whole, states = segment.whole, segment.states
         for field, text in enumerate(segment.fields):
-            if not text or not field or field in own:
+            if not text or not field or field in whole or field in own:
                 continue
-            if field == 1 and segment.name in _SET_IDS and _SET_ID.fullmatch(text):
+            if field == 1 and name in _SET_IDS and _SET_ID.fullmatch(text):
                 continue
-            yield from _lost(segment, field)
-
-
-def _lost(segment: Segment, field: int) -> Iterator[tuple[Segment, LostValue, str]]:
-    if field in segment.whole:
-        return
-    state = segment.states.get(field)
-    unread = unread_of(segment.repetitions(field)) if state is None else state.unread()
-    for repetition, component, subcomponent, text in unread:
-        yield segment, LostValue(segment.name, segment.sequence, field, repetition, component, subcomponent), text
+            state = states.get(field)
+            unread = unread_of(segment.repetitions(field)) if state is None else state.unread()
+            for repetition, component, subcomponent, value in unread:
+                yield segment, LostValue(name, segment.sequence, field, repetition, component, subcomponent), value

@@ -352,16 +352,18 @@ def note(walk: Walk, segment: Segment) -> None:
 _WITH_NOTES = frozenset({"Observation", "ServiceRequest", "Specimen", "AllergyIntolerance", "Condition", "Procedure"})
 
 
+_HOMES = {
+    **dict.fromkeys(("PID", "PD1"), "patient"),
+    **dict.fromkeys(("PV1", "PV2", "DRG", "ARV"), "encounter"),
+    **dict.fromkeys(("IN1", "IN2", "IN3"), "coverage"),
+    **dict.fromkeys(("ORC", "TQ1"), "request"),
+    **dict.fromkeys(("OBR", "CTI"), "report"),
+    "NTE": "last",
+}
+
+
 def home_of(walk: Walk, segment: Segment) -> str:
     """The resource that tells what a segment said, once the segment has been handled."""
-    retired = walk.old_patients[-1] if walk.old_patients else ""
-    places = {
-        **dict.fromkeys(("PID", "PD1"), walk.patient),
-        **dict.fromkeys(("PV1", "PV2", "DRG", "ARV"), walk.encounter),
-        **dict.fromkeys(("IN1", "IN2", "IN3"), walk.coverage),
-        **dict.fromkeys(("ORC", "TQ1"), walk.request),
-        **dict.fromkeys(("OBR", "CTI"), walk.report),
-        "MRG": retired,
-        "NTE": walk.last,
-    }
-    return places.get(segment.name, walk.added) or walk.patient
+    if segment.name == "MRG":
+        return (walk.old_patients[-1] if walk.old_patients else "") or walk.patient
+    return getattr(walk, _HOMES.get(segment.name, "added")) or walk.patient
