@@ -1,5 +1,6 @@
 """Criteria made of what rows hold, hidden ones first of all: each search is one that a hidden row would answer."""
 
+import json
 import random
 from functools import lru_cache
 from typing import Any
@@ -197,9 +198,47 @@ class Questions:
             return [("_revinclude:iterate", f"{source[0]}:{code}")]
         return []
 
+    def filtered(self, rnd: random.Random, name: Name) -> Pair:
+        """A `_filter` of one to three comparisons, one of them behind a reference now and then."""
+        parts = [self._comparison(rnd, name) for _ in range(rnd.randrange(1, 3))]
+        links = self.references(name)
+        if links and rnd.random() < 0.5:
+            code, target = rnd.choice(links)
+            inner = self._comparison(rnd, target)
+            parts.append(rnd.choice((f"{code}:{target[0]}.{inner}", f"{code}:{target[0]}[{inner}]._id eq {target[1]}")))
+        text = parts[0]
+        for part in parts[1:]:
+            text = rnd.choice((f"{text} and {part}", f"{text} or ({part})", f"not ({text}) and {part}"))
+        return "_filter", text if rnd.random() < 0.8 else f"not ({text})"
+
+    def _comparison(self, rnd: random.Random, name: Name) -> str:
+        """One comparison that the row meets, or nearly."""
+        present = self.present(name)
+        if not present or rnd.random() < 0.15:
+            return f"_id {rnd.choice(('eq', 'ne'))} {name[1]}"
+        code, kind = rnd.choice(present)
+        found = self.values(name, code)
+        texts = [each for each in found.texts if folded(each)]
+        tokens = [value for _, value in found.tokens if value]
+        match kind:
+            case "string" if texts:
+                return f"{code} {rnd.choice(('eq', 'ne', 'co', 'sw', 'ew'))} {json.dumps(rnd.choice(texts)[:12])}"
+            case "token" if tokens:
+                return f"{code} {rnd.choice(('eq', 'ne'))} {json.dumps(rnd.choice(tokens).replace('|', ''))}"
+            case "reference" if found.references:
+                return f"{code} {rnd.choice(('re', 'eq', 'ne'))} {json.dumps(rnd.choice(found.references))}"
+            case "date" if 1900 < found.spans[0][0].year < 9000:
+                return f"{code} {rnd.choice((*PREFIXES, 'po'))} {found.spans[0][0].isoformat()[:10]}"
+        return f"{code} pr {rnd.choice(('true', 'false'))}"
+
     def query(self, rnd: random.Random, name: Name) -> list[Pair]:
         """A whole search that the row might answer."""
         clauses = [self.clause(rnd, name) for _ in range(rnd.choice((0, 1, 1, 1, 2)))]
+        if rnd.random() < 0.12:
+            clauses.append(self.filtered(rnd, name))
+        if rnd.random() < 0.05:
+            lists = [each[1] for each in self.names if each[0] == "List"]
+            clauses.append(("_list", rnd.choice([*lists, "absent"])))
         if rnd.random() < 0.08:
             clauses.append(("_lastUpdated", rnd.choice(("gt2020", "lt2020", "ge2020-01-01"))))
         return [*clauses, *self.shape(rnd, name)]
