@@ -136,7 +136,7 @@ class Platform:
         """Wait until the inbox is empty."""
         connection = await asyncpg.connect(self.database_url)
         try:
-            while await connection.fetchval("select count(*) from inbox where state = 'waiting'"):
+            while await connection.fetchval("select exists (select from inbox where state = 'waiting')"):
                 await asyncio.sleep(0.05)
         finally:
             await connection.close()
