@@ -61,8 +61,13 @@ class _Connection:
         start = lower.find(b"content-length:")
         length = int(lower[start + 15 : lower.index(b"\r\n", start)]) if start >= 0 else 0
         if start < 0 and b"transfer-encoding: chunked" in lower:
-            return status, await self._chunks(self.reader)
-        return status, (await self.reader.readexactly(length) if length and request.method != "HEAD" else b"")
+            body = await self._chunks(self.reader)
+        else:
+            body = await self.reader.readexactly(length) if length and request.method != "HEAD" else b""
+        if b"connection: close" in lower:  # some servers end a connection after a hundred answers
+            self.writer.close()
+            self.reader = self.writer = None
+        return status, body
 
     @staticmethod
     async def _chunks(reader: asyncio.StreamReader) -> bytes:
