@@ -79,6 +79,8 @@ class Requests:
             address += "/_history" + rnd.choice(
                 ("", "?_count=1", "?_count=1&_before=3", "?_since=2020-01-01", "?_since=2100-01-01")
             )
+        elif chosen < 0.54:
+            address += "/$meta"
         elif chosen < 0.6:
             address += rnd.choice(("?_summary=true", "?_elements=id", "?_pretty=true", "?_format=json"))
         return Request("HEAD" if rnd.random() < 0.04 else "GET", address, tuple(headers))
@@ -96,6 +98,8 @@ class Requests:
             return self._log()
         if rnd.random() < 0.06 and not any(each.emergency for each in self.views):
             return self._changes()
+        if rnd.random() < 0.12 and self.caller.purpose_of_use != "BTG" and not any(e.emergency for e in self.views):
+            return self._around()
         name = self._row()
         pairs = self.questions.query(rnd, name)
         if rnd.random() < 0.05:
@@ -111,6 +115,34 @@ class Requests:
             form = (("content-type", "application/x-www-form-urlencoded"),)
             return Request("POST", f"/fhir/{name[0]}/_search", form + headers, text)
         return Request("GET", f"/fhir/{name[0]}?{text}", headers)
+
+    def _around(self) -> Request:
+        """What belongs to a row, the newest of each code, or who a person may be."""
+        rnd = self.rnd
+        patient = "absent" if rnd.random() < 0.08 else self._row("Patient")[1]
+        centre = rnd.choice(
+            (f"Patient/{patient}", f"Patient/{patient}", "/".join(self._row("Encounter", "Practitioner")))
+        )
+        shape = rnd.choice(("", "?_count=1", "?_count=3", "?_type=Observation,Patient", "?_count=2&_type=Observation"))
+        chosen = rnd.random()
+        if chosen < 0.35:
+            more = rnd.choice(("", "", "_mdm=true", "start=2020-01-01", "_since=2020-01-01", "end=2023-06-01"))
+            query = f"{shape}{'&' if shape else '?'}{more}" if more and centre.startswith("Patient/") else shape
+            return Request("GET", f"/fhir/{centre}/$everything{query}")
+        if chosen < 0.45:
+            return Request("GET", f"/fhir/Patient/$everything{shape}")
+        if chosen < 0.6:
+            return Request("GET", f"/fhir/{centre}/*{shape}")
+        if chosen < 0.75:
+            name = self._row("Observation", "Encounter", "Condition", "Procedure")
+            pairs = self.questions.query(rnd, name)
+            return Request("GET", f"/fhir/{centre}/{name[0]}?{urlencode(pairs, quote_via=quote)}")
+        if chosen < 0.88:
+            pairs = [rnd.choice((("patient", patient), ("patient:mdm", patient))), ("max", rnd.choice(("1", "2", "9")))]
+            return Request("GET", f"/fhir/Observation/$lastn?{urlencode(pairs)}")
+        described = body_of(self.oracle.rows[self._row("Patient")].current.resource)
+        kept = {name: value for name, value in described.items() if name == "resourceType" or rnd.random() < 0.8}
+        return Request("POST", "/fhir/Patient/$match", JSON_BODY, json.dumps(kept))
 
     def _changes(self) -> Request:
         """The history of a type or of the system."""
