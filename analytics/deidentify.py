@@ -1,6 +1,7 @@
 """De-identification by one allow-list: a resource goes in, the few coarse columns of `deidentify.toml` come out."""
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _ARROW_TYPES: dict[str, pa.DataType] = {
     "position": pa.float64(),
     "text": pa.string(),
 }
+_NAMES = re.compile(r"(?:\([A-Z]\w+\.(?P<choice>\w+) as (?P<type>\w+)\)|[A-Z]\w+)(?P<names>(?:\.[a-z]\w*)*)")
 _KEYS = (
     ("row", pa.int64()),
     ("holder", pa.int64()),
@@ -62,11 +64,38 @@ def _columns() -> dict[str, tuple[_Column, ...]]:
     listed = tomllib.loads(files("analytics").joinpath("deidentify.toml").read_text(encoding="utf-8"))
     return {
         resource_type: tuple(
-            _Column(name, column["rule"], fhirpath.compile(column["path"], context_type=resource_type))
-            for name, column in columns.items()
+            _Column(name, column["rule"], _reader(column["path"], resource_type)) for name, column in columns.items()
         )
         for resource_type, columns in listed.items()
     }
+
+
+def _reader(path: str, resource_type: str) -> Callable[[Any], list[Any]]:
+    """What a path gives of a resource; of names one below the other it is read without FHIRPath's machinery."""
+    whole: Callable[[Any], list[Any]] = fhirpath.compile(path, context_type=resource_type)
+    match = _NAMES.fullmatch(path)
+    if match is None:
+        return whole
+    chosen = match["choice"] + match["type"][:1].upper() + match["type"][1:] if match["choice"] else None
+    names = [*([chosen] if chosen else ()), *filter(None, match["names"].split("."))]
+    siblings = [f"_{name}" for name in names]
+
+    def read(resource: Any) -> list[Any]:
+        level = [resource]
+        for name, sibling in zip(names, siblings, strict=True):
+            following: list[Any] = []
+            for node in level:
+                if type(node) is not dict or sibling in node:
+                    return whole(resource)
+                value = node.get(name)
+                if type(value) is list:
+                    following += [item for item in value if item is not None]
+                elif value is not None:
+                    following.append(value)
+            level = following
+        return level
+
+    return read
 
 
 def written_types() -> frozenset[str]:
