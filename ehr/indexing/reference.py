@@ -80,10 +80,23 @@ class ReferenceLeaf(JoinedLeaf):
     def joined(self, leaves: Sequence[JoinedLeaf]) -> Leaf:
         """All parameters of the place at once, remembered where the address alone tells the terms."""
         parameters = [leaf for leaf in leaves if isinstance(leaf, ReferenceLeaf)]
-        known: dict[str, tuple[int, ...]] = {}
+        of_own = [(leaf._wanted, leaf._present, leaf._salt) for leaf in parameters]  # noqa: SLF001 - same class
+        target_of = self._references.target
+        known: dict[str, list[int]] = {}
 
-        def terms_of(value: Any) -> tuple[int, ...]:
-            return tuple(term for leaf in parameters for term in leaf._terms(value))  # noqa: SLF001 - same class
+        def terms_of(value: Any) -> list[int]:
+            return [term for leaf in parameters for term in leaf._terms(value)]  # noqa: SLF001 - same class
+
+        def terms_of_address(text: str, value: Any) -> list[int]:
+            target = target_of(text)
+            if target is None:
+                return terms_of(value)
+            kind, _, key = target
+            terms = []
+            for wanted, present, salt in of_own:
+                if wanted is None or wanted == kind:
+                    terms += (present, key ^ salt)
+            return terms
 
         def references(value: Any, sink: IndexEntries) -> None:
             text = value.get("reference")
@@ -94,7 +107,7 @@ class ReferenceLeaf(JoinedLeaf):
             if found is None:
                 if len(known) >= CACHED_VALUES:
                     known.clear()
-                found = known[text] = terms_of(value)
+                found = known[text] = terms_of_address(text, value)
             sink.terms += found
 
         return references
