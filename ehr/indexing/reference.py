@@ -92,7 +92,7 @@ class ReferenceLeaf(JoinedLeaf):
             if target is None:
                 return terms_of(value)
             kind, _, key = target
-            terms = []
+            terms: list[int] = []
             for wanted, present, salt in of_own:
                 if wanted is None or wanted == kind:
                     terms += (present, key ^ salt)
