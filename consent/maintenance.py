@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from consent import relabelling
+from consent import relabelling, unlabelling
 from consent.filing import RESTAMP_JOB
 from consent.spreading import RELABEL_JOB, raise_referrers
 from ehr.access import classes
 from ehr.access.people import people_with_class
 from ehr.access.relabelling import LABEL_JOB
+from ehr.access.unlabelling import UNLABEL_JOB
 from ehr.store.database import database_errors
 from ehr.store.jobs import Handler, Job
 
@@ -49,4 +50,8 @@ def handlers(consent: "Consent") -> Mapping[str, Handler]:
         with database_errors():
             await relabelling.label_anew(consent, job)
 
-    return {RESTAMP_JOB: restamp, RELABEL_JOB: relabel, LABEL_JOB: label_anew}
+    async def unlabel(job: Job) -> None:
+        with database_errors():
+            await unlabelling.unlabel(consent, job)
+
+    return {RESTAMP_JOB: restamp, RELABEL_JOB: relabel, LABEL_JOB: label_anew, UNLABEL_JOB: unlabel}

@@ -1,7 +1,8 @@
 """When the label sets change, stored rows are read anew by jobs; until that is done, labels are in doubt.
 
 In doubt, every row counts as if it carried every label: what opens only where no label stands is closed, what a deny
-closes by a label is closed everywhere. A label that the sets no longer give stays until its row is written again.
+closes by a label is closed everywhere. Labels that the sets no longer give are taken away afterwards
+(`consent.unlabelling`).
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import asyncpg
 
+from consent import unlabelling
 from consent.decision import Decision
 from consent.labels import (
     ABOVE_NORMAL,
@@ -87,13 +89,14 @@ def _carrying_all(rule: RowRule) -> RowRule:
 async def begin(connection: asyncpg.Connection) -> bool:
     """Compare the label sets with those of the stored rows, before anybody reads; whether rows must be read anew.
 
-    Where the sets only lost codes, no row lacks a label, and nothing is in doubt.
+    Where the sets only lost codes, no row lacks a label, and nothing is in doubt; a job takes them away.
     """
     sets = sets_text()
     async with connection.transaction():
         state = await read_label_state(connection, lock=True)
         if state.sets == sets and not state.in_doubt:
             return False
+        await unlabelling.plan(connection, unlabelling.lost_labels(f"{state.sets}\n{state.wanted}", sets))
         added = set(sets.splitlines()) - set(state.sets.splitlines())
         if (added or state.in_doubt) and await has_rows(connection):
             await doubt(connection, sets, _payload("1", sets))

@@ -2,20 +2,23 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 import pytest_asyncio
 import yaml
 
-from consent import labels, relabelling
+from consent import labels, relabelling, unlabelling
+from consent.internal import feed_write_scope
 from consent.labels import names_of
 from ehr.access.relabelling import progress, read_label_state
+from ehr.store import WriteOperation
 from ehr.store.jobs import MOST_ATTEMPTS, open_worker
 from tests.consent.house import LI, LOADER, NOTE, WANG, House, encounter, observation, patient, resident
 
 pytestmark = pytest.mark.database
-HAEMOGLOBIN, FERRITIN = "718-7", "2276-4"
+HAEMOGLOBIN, FERRITIN, PSYCHIATRIC = "718-7", "2276-4", "44261-6"
 
 
 def _forget() -> None:
@@ -122,6 +125,73 @@ async def test_rows_are_read_anew_and_closed_in_doubt(
     _change(sets, HAEMOGLOBIN, add=False)
     assert not await relabelling.begin(connection), "sets that only lost a code leave nothing in doubt"
     assert await _labels(connection, f"{o}.blood") == ["PSY"]
+    assert await _work(house, database_url) == 1
+    for name in ("blood", "report", "panel", "panel-result", "first", "later", "past"):
+        assert await _labels(connection, f"{o}.{name}") == [], name
+    await house.decisions.refresh()
+    assert await house.sees(LI, blood)
+    scope = await house.decisions.read_scope(LI, interaction="read")
+    assert len((await house.store.history(scope, "Observation", f"{o}.past", NOTE)).versions) == 2
+    assert await connection.fetchval(logged, f"{o}.blood") == 2
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_labels_that_something_else_gives_stay(
+    house: House, connection: asyncpg.Connection, database_url: str, sets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _change(sets, HAEMOGLOBIN, add=True)
+    await relabelling.begin(connection)
+    await _work(house, database_url)
+    p, o = "first-hospital.kept", "first-hospital.k"
+    await house.feed("first-hospital", patient(p))
+    for name, *codes in (
+        ("both", HAEMOGLOBIN, PSYCHIATRIC),
+        ("dropped", HAEMOGLOBIN),
+        ("corrected", PSYCHIATRIC, HAEMOGLOBIN),
+        ("corrected-later", HAEMOGLOBIN, "2345-7", HAEMOGLOBIN),
+        ("deleted", HAEMOGLOBIN),
+        ("deleted-psychiatric", PSYCHIATRIC),
+    ):
+        for code in codes:
+            await house.feed("first-hospital", observation(f"{o}-{name}", p, code))
+        await house.feed("first-hospital", _report(f"{o}-{name}-report", p, f"{o}-{name}", "58410-2"))
+        await house.feed("first-hospital", _report(f"{o}-{name}-again", p, f"{o}-{name}", "58410-2"))
+    # said by a version that was corrected before anybody referred to it: nobody has it from there
+    await house.feed("first-hospital", observation(f"{o}-early", p, HAEMOGLOBIN))
+    await house.feed("first-hospital", _report(f"{o}-early-report", p, f"{o}-early", "58410-2"))
+    await house.feed("first-hospital", _report(f"{o}-early-report", p, f"{o}-corrected", "58410-2"))
+    await house.feed("first-hospital", _report(f"{o}-early-report", p, f"{o}-early", "58410-2"))
+    gone = [WriteOperation("delete", "Observation", f"{o}-{name}") for name in ("deleted", "deleted-psychiatric")]
+    await house.store.write(feed_write_scope("feed", "first-hospital"), gone, NOTE)
+    before = dict(await connection.fetch("select id, labels from resource where id like $1", f"{o}-%"))
+    assert "PSY" in names_of(before[f"{o}-dropped-report"])
+
+    _change(sets, HAEMOGLOBIN, add=False)
+    assert not await relabelling.begin(connection)
+    taken, took = [], unlabelling.take_away
+
+    async def met(*arguments: Any, **members: Any) -> bool:
+        if not taken:  # a row comes after the labels were read: by it the result is psychiatric
+            await house.feed("first-hospital", _report(f"{o}-came", p, f"{o}-dropped", PSYCHIATRIC))
+        taken.append(await took(*arguments, **members))
+        return bool(taken[-1])
+
+    monkeypatch.setattr(unlabelling, "take_away", met)
+    assert await _work(house, database_url) == 1
+    assert taken == [False, True]
+    found = dict(await connection.fetch("select id, labels from resource where id like $1", f"{o}-%"))
+    kept = {name.removeprefix(f"{o}-") for name, labels in found.items() if "PSY" in names_of(labels)}
+    assert kept == {
+        *("both", "both-report", "both-again"),
+        *("dropped", "dropped-report", "dropped-again", "came"),
+        *("corrected-report", "corrected-again", "early-report"),
+        *("deleted-psychiatric", "deleted-psychiatric-report", "deleted-psychiatric-again"),
+    }
+    past = "select id, version, labels from resource_history where id = $1 order by version"
+    rows = await connection.fetch(past, f"{o}-corrected")
+    assert [names_of(row["labels"]) for row in rows] == [["PSY"]]
+    rows = await connection.fetch(past, f"{o}-corrected-later")
+    assert [names_of(row["labels"]) for row in rows] == [[], []]
 
 
 @pytest.mark.asyncio(loop_scope="module")
