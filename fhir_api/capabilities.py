@@ -18,6 +18,7 @@ from fhir_api.services import Services
 _SMART = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
 _CORE = "http://hl7.org/fhir"
 _BULK_DATA = "http://hl7.org/fhir/uv/bulkdata"
+_IMPORT = "https://github.com/smart-on-fhir/bulk-import/blob/master/import-manifest.md"
 _EXPORTS = {"": "export", "Patient": "patient-export", "Group": "group-export"}
 _SEARCHABLE_KINDS = frozenset(
     {"composite", "number", "date", "string", "token", "reference", "quantity", "special", "uri"}
@@ -87,6 +88,8 @@ def _operations(services: Services, resource_type: str) -> dict[str, Any]:
     export = _EXPORTS.get(resource_type)
     if export is not None and services.bulk_folder is not None:
         found.append({"name": "export", "definition": f"{_BULK_DATA}/OperationDefinition/{export}"})
+    if not resource_type and services.import_addresses:
+        found.append({"name": "import", "definition": _IMPORT})
     return {"operation": found} if found else {}
 
 

@@ -84,4 +84,6 @@ class Services:
     """The README's lines to paste, shown on the first page."""
     bulk_folder: Path | None = None
     """Where the files of bulk jobs lie, the same for all workers; without it none is offered."""
+    import_addresses: tuple[str, ...] = ()
+    """Where `$import` fetches files from; without one it is not offered."""
     version: str = "0.1.0"

@@ -86,7 +86,7 @@ async def _look_at(settings: Settings, database_url: str, number: int) -> None:
         if job is None:
             return
         async with record(settings, database_url) as opened:
-            work = BulkWork(opened.store, opened.consent, bulk_folder(settings))
+            work = BulkWork(opened.store, opened.consent, bulk_folder(settings), settings.import_addresses)
             await perform(worker, work.handlers(), job)
     except Unavailable as error:
         _log.warning("job %s waits: %s", number, error)

@@ -44,6 +44,7 @@ class Settings:
     demo_residents: int = 200
     ballast_mib: int = 256
     broker_url: str | None = None
+    import_addresses: tuple[str, ...] = ()
     cors_origins: frozenset[str] = frozenset()
 
     @classmethod
@@ -177,6 +178,10 @@ def _origins(text: str) -> frozenset[str]:
     return origins
 
 
+def _web_addresses(text: str) -> tuple[str, ...]:
+    return tuple(_web_address(each.strip()) for each in text.split(",") if each.strip())
+
+
 def _issuer(text: str) -> str:
     address = _web_address(text)
     parts = urlsplit(address)
@@ -230,6 +235,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "KANGLIAN_FEEDS_DIR": ("feeds_dir", _folder),
     "KANGLIAN_DEMO_RESIDENTS": ("demo_residents", _whole_number(0, 100_000)),
     "KANGLIAN_BROKER_URL": ("broker_url", _broker_url),
+    "KANGLIAN_IMPORT_ADDRESSES": ("import_addresses", _web_addresses),
     "KANGLIAN_BALLAST_MIB": ("ballast_mib", _whole_number(0, 65_536)),
     "KANGLIAN_CORS_ORIGINS": ("cors_origins", _origins),
 }

@@ -119,6 +119,7 @@ async def services(settings: Settings, database_url: str, readiness: mmap.mmap) 
             walk=readme_walk() if settings.embedded_default else (),
             link_key=load_index_key(settings.data_dir / "keys" / "link.key"),
             bulk_folder=bulk_folder(settings),
+            import_addresses=settings.import_addresses,
         )
 
 
@@ -229,7 +230,7 @@ async def work_in_bulk(settings: Settings, database_url: str, stop: asyncio.Even
     from kanglian.bulk import BulkWork  # noqa: PLC0415 - likewise
 
     async with record(settings, database_url) as opened:
-        work = BulkWork(opened.store, opened.consent, bulk_folder(settings))
+        work = BulkWork(opened.store, opened.consent, bulk_folder(settings), settings.import_addresses)
         await run_jobs(database_url, work.handlers(), stop=stop)
 
 

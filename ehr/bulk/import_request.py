@@ -1,5 +1,8 @@
 """What an import is asked for: files or addresses, and whose rows they become."""
 
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
 import msgspec
 
 
@@ -52,3 +55,13 @@ class ImportProgress(msgspec.Struct):
     def refused(self) -> int:
         """Entries refused."""
         return sum(each.refused for each in self.sources)
+
+
+def is_allowed(address: str, allowed: Sequence[str]) -> bool:
+    """Whether an address lies under one of those that the operator allows; no other form of it is looked at."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or parts.username is not None or parts.fragment:
+        return False
+    if "\\" in address or any(part in (".", "..") for part in parts.path.lower().replace("%2e", ".").split("/")):
+        return False
+    return any(address == each or address.startswith(each.rstrip("/") + "/") for each in allowed)

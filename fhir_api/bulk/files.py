@@ -7,6 +7,8 @@ import msgspec
 
 from ehr.bulk.export import ExportProgress
 from ehr.bulk.export_files import published
+from ehr.bulk.importing import ERRORS
+from ehr.bulk.jobs import BulkJob
 from ehr.errors import NotFound
 from fhir_api.bulk.signing import holds
 from fhir_api.bulk.status import own_job
@@ -24,8 +26,16 @@ async def file(request: FhirRequest) -> Answer:
         raise NotFound
     if not holds(request.services.link_key, bulk, request.version, dict(request.pairs)):
         raise NotFound
-    found = published(msgspec.json.decode(bulk.progress, type=ExportProgress).files).get(request.version)
-    if found is None or not (folder / bulk.id / found.name).is_file():
+    name = _name(bulk, request.version)
+    if name is None or not (folder / bulk.id / name).is_file():
         raise NotFound
     await request.services.store.record(request.note())
-    return Answer(200, b"", [_NDJSON, NO_STORE], folder / bulk.id / found.name)
+    return Answer(200, b"", [_NDJSON, NO_STORE], folder / bulk.id / name)
+
+
+def _name(bulk: BulkJob, shown: str) -> str | None:
+    """The name on disk of a file, by that under which the client sees it."""
+    if bulk.kind == "import":
+        return ERRORS if shown == ERRORS else None
+    found = published(msgspec.json.decode(bulk.progress, type=ExportProgress).files).get(shown)
+    return None if found is None else found.name

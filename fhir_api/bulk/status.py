@@ -9,6 +9,8 @@ from consent import Caller
 from ehr.bulk import jobs
 from ehr.bulk.export import ExportProgress
 from ehr.bulk.export_files import published
+from ehr.bulk.import_request import ImportProgress, ImportRequest
+from ehr.bulk.importing import ERRORS
 from ehr.bulk.jobs import BulkJob
 from ehr.errors import Issue, NotFound
 from ehr.store.clock import as_fhir_instant, now_us
@@ -46,7 +48,8 @@ async def status(request: FhirRequest) -> Answer:
     if bulk.state != "complete":
         retry_s = b"1" if now_us() - bulk.created_at_us < _SOON_US else b"5"
         return Answer(202, b"", [(b"x-progress", _progress(bulk).encode()), (b"retry-after", retry_s), NO_STORE])
-    body = msgspec.json.encode(_export_manifest(request, bulk))
+    manifest = _export_manifest(request, bulk) if bulk.kind == "export" else _import_manifest(request, bulk)
+    body = msgspec.json.encode(manifest)
     expires = http_date((bulk.expires_at_us or 0) // 1_000_000)
     return Answer(200, body, [_JSON, NO_STORE, (b"expires", expires)])
 
@@ -63,6 +66,9 @@ async def end(request: FhirRequest) -> Answer:
 def _progress(bulk: BulkJob) -> str:
     if bulk.state == "accepted":
         return "accepted"
+    if bulk.kind == "import":
+        progress = msgspec.json.decode(bulk.progress, type=ImportProgress)
+        return f"{progress.resources} resources written, {progress.refused} refused"
     return f"{msgspec.json.decode(bulk.progress, type=ExportProgress).count} resources written"
 
 
@@ -82,4 +88,24 @@ def _export_manifest(request: FhirRequest, bulk: BulkJob) -> dict[str, object]:
             for name, file in published(progress.files).items()
         ],
         "error": [],
+    }
+
+
+def _import_manifest(request: FhirRequest, bulk: BulkJob) -> dict[str, object]:
+    """What went in by source, and the file of what did not."""
+    progress = msgspec.json.decode(bulk.progress, type=ImportProgress)
+    sources = msgspec.convert(bulk.request["import"], ImportRequest).sources
+    address = f"{request.fhir_base}/_bulk/{bulk.id}/{ERRORS}"
+    query = signed_query(request.services.link_key, bulk, ERRORS)
+    errors = [{"type": "OperationOutcome", "url": f"{address}?{query}", "count": progress.refused}]
+    return {
+        "transactionTime": as_fhir_instant(bulk.completed_at_us or bulk.created_at_us),
+        "request": bulk.request["address"],
+        "requiresAccessToken": True,
+        "outcome": [
+            {"inputUrl": source.name, "count": each.resources, "refused": each.refused}
+            for source, each in zip(sources, progress.sources, strict=True)
+        ],
+        "output": [],
+        "error": errors if progress.refused else [],
     }

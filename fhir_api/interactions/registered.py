@@ -2,6 +2,7 @@
 
 from fhir_api.bulk.export import export_group, export_patients, export_system
 from fhir_api.bulk.files import file
+from fhir_api.bulk.importing import import_files
 from fhir_api.bulk.status import end, status
 from fhir_api.interactions.audit_events import read_event, search_events, search_events_by_post
 from fhir_api.interactions.bundle import bundle
@@ -48,6 +49,7 @@ def register_all() -> None:
     ):
         register(shape, "GET", handler, "operation", "E")
         register(shape, "POST", handler, "operation", "E")
+    register("base$import", "POST", import_files, "operation", "C")
     register("bulk-status", "GET", status, "operation", "E")
     register("bulk-status", "DELETE", end, "operation", "D")
     register("bulk-file", "GET", file, "operation", "R", is_json=False)

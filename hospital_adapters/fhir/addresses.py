@@ -7,10 +7,10 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 
+from ehr.bulk.import_request import is_allowed
 from ehr.errors import Invalid, TooCostly, Unavailable
 
 _TIMEOUT_S = 60.0
@@ -18,16 +18,6 @@ _ATTEMPTS = 4
 _PAUSE_S = 1.0
 MOST_BYTES = 64 * 1024**3
 _PIECE_BYTES = 1024 * 1024
-
-
-def is_allowed(address: str, allowed: Sequence[str]) -> bool:
-    """Whether an address lies under one of those that the operator allows; no other form of it is looked at."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or parts.username is not None or parts.fragment:
-        return False
-    if "\\" in address or any(part in (".", "..") for part in parts.path.lower().replace("%2e", ".").split("/")):
-        return False
-    return any(address == each or address.startswith(each.rstrip("/") + "/") for each in allowed)
 
 
 async def fetched(address: str, path: Path, allowed: Sequence[str]) -> Path:

@@ -34,6 +34,7 @@ class Platform:
     keys_path: Path
     issuer: Issuer
     zone: tzinfo | None = None
+    import_addresses: tuple[str, ...] = ()
     stop: Callable[[], object] = lambda: None
     clients: list[httpx.Client] = field(default_factory=list)
 
@@ -74,6 +75,7 @@ async def _serve(
             issuer=platform.issuer,
             analytics=analytics and AnalyticsService(AnalyticsFiles(analytics), store.record),
             bulk_folder=platform.keys_path / "bulk",
+            import_addresses=platform.import_addresses,
         )
         server = uvicorn.Server(server_configuration(create_app(services), host="127.0.0.1", port=port))
         loop, ending = asyncio.get_running_loop(), asyncio.Event()
@@ -105,14 +107,19 @@ def _free_port() -> int:
 
 @contextmanager
 def serving(
-    database_url: str, keys_path: Path, zone: tzinfo | None = None, *, analytics: Path | None = None
+    database_url: str,
+    keys_path: Path,
+    zone: tzinfo | None = None,
+    *,
+    analytics: Path | None = None,
+    import_addresses: tuple[str, ...] = (),
 ) -> Iterator[Platform]:
     """A server over a database, in the zone given; `analytics` is the folder of its analytics files, if any."""
     port = _free_port()
     base_url = f"http://127.0.0.1:{port}"
     additions = keys_path / "demo-accounts.json"
     issuer = Issuer.open(keys_path, base_url, embedded_default=True, additions=additions)
-    running = Platform(base_url, keys_path, issuer, zone)
+    running = Platform(base_url, keys_path, issuer, zone, import_addresses)
     started = threading.Event()
     failures: list[BaseException] = []
 

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ def loader(platform: Platform) -> httpx.Client:
     return found
 
 
-@pytest.fixture(scope="module")
-def worker(platform: Platform, database_url: str) -> Iterator[None]:
+@contextmanager
+def working(platform: Platform, database_url: str) -> Iterator[None]:
     """The worker of `serve`, over the same record."""
     stop, ready = threading.Event(), threading.Event()
 
@@ -58,7 +59,7 @@ def worker(platform: Platform, database_url: str) -> Iterator[None]:
         )
         await consent.open(store)
         ending = asyncio.Event()
-        handlers = BulkWork(store, consent, keys / "bulk").handlers()
+        handlers = BulkWork(store, consent, keys / "bulk", platform.import_addresses).handlers()
         running = asyncio.create_task(run_jobs(database_url, handlers, poll_s=0.05, stop=ending))
         ready.set()
         await asyncio.to_thread(stop.wait)
@@ -72,6 +73,12 @@ def worker(platform: Platform, database_url: str) -> Iterator[None]:
     yield
     stop.set()
     thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def worker(platform: Platform, database_url: str) -> Iterator[None]:
+    with working(platform, database_url):
+        yield
 
 
 def completed(client: httpx.Client, address: str) -> dict[str, Any]:
