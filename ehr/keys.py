@@ -51,10 +51,11 @@ class TermHasher:
     kinds: "token" ("system|code", "|code" = code without system, "system|" = any code of it, "code" = code whatever its
     system; the last alone where values have no system of their own, `ehr.indexing.same_tokens`), "of-type"
     ("system|code|value" of an Identifier that has a type), "prefix" (first n characters, n <= 16, of a normalised
-    string), "exact" (the string as it is), "gram" (character trigrams), "uri", "present" (value ""), "identifier"
-    ("system|value" of a Reference.identifier, or "|value", and "value"), "text" (beginnings, of the lengths
-    `ehr.indexing.text_prefix` knows, of CodeableConcept.text, Coding.display and Identifier.type.text, normalised),
-    "unit" (the base units of a quantity, `ehr.indexing.ucum`).
+    string, or of a Chinese name's pinyin), "exact" (the string as it is), "gram" (character trigrams), "han" (a
+    character of a Chinese name, simplified), "uri", "present" (value ""), "identifier" ("system|value" of a
+    Reference.identifier, or "|value", and "value"), "text" (beginnings, of the lengths `ehr.indexing.text_prefix`
+    knows, of CodeableConcept.text, Coding.display and Identifier.type.text, normalised), "unit" (the base units of a
+    quantity, `ehr.indexing.ucum`).
     References: `reference(...)` = row key of the target XOR a salt of the parameter, so that SQL can go from a
     target row to the term (`row.key # salt`) and back.
     """

@@ -3,6 +3,14 @@
 Token case: terms hold codes as written. Tokens of code elements are found by their implicit system too.
 """
 
+from ehr.indexing.chinese import (
+    asked_characters,
+    asked_letters,
+    has_characters,
+    identity_number,
+    is_of_names,
+    is_spelt,
+)
 from ehr.indexing.composite import Found, is_of_resource, parts_of
 from ehr.indexing.dates import PLATFORM_ZONE, date_range
 from ehr.indexing.derived import answering, answering_terms
@@ -33,10 +41,16 @@ __all__ = [
     "IndexEntries",
     "answering",
     "answering_terms",
+    "asked_characters",
+    "asked_letters",
     "date_range",
     "decimal_range",
+    "has_characters",
+    "identity_number",
     "indexed_parameters",
+    "is_of_names",
     "is_of_resource",
+    "is_spelt",
     "normalise_string",
     "parts_of",
     "selected_types",

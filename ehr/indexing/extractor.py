@@ -8,6 +8,7 @@ from ehr.definitions import SearchParameter
 from ehr.fhirpath import CompiledExpression
 from ehr.fhirpath import compile as compile_expression
 from ehr.fhirpath.nodes import Node
+from ehr.indexing.chinese import is_of_names, names_of
 from ehr.indexing.composite import Elements, Found
 from ehr.indexing.dates import PLATFORM_ZONE
 from ehr.indexing.derived import is_derived
@@ -42,6 +43,7 @@ class Extractor:
         """What the terms made so far imply; the store writes it with the rows."""
         self._plans: dict[str, tuple[Walk, PresentParameters]] = {}
         self._text_walks: dict[tuple[str, str], Walk] = {}
+        self._name_walks: dict[tuple[str, str], Walk] = {}
         self._reference_walks: dict[str, Walk] = {}
         self._elements: dict[tuple[str, str], Elements] = {}
 
@@ -69,6 +71,16 @@ class Extractor:
             if parameter is None:
                 raise KeyError(code)
             walk = self._text_walks[resource_type, code] = _walk(resource_type, [parameter], _text_leaf)
+        found: list[str] = []
+        walk(resource, found)
+        return found
+
+    def names(self, resource_type: str, code: str, resource: Mapping[str, Any]) -> list[str]:
+        """The names that a parameter selects, each with its parts together; see `ehr.indexing.chinese`."""
+        walk = self._name_walks.get((resource_type, code))
+        if walk is None:
+            parameter = next(p for p in indexed_parameters(resource_type) if p.code == code)
+            walk = self._name_walks[resource_type, code] = _walk(resource_type, [parameter], _names_leaf)
         found: list[str] = []
         walk(resource, found)
         return found
@@ -112,7 +124,7 @@ class Extractor:
                 case "token":
                     return _token(branch)
                 case "string":
-                    return string_leaf(term, name)
+                    return string_leaf(term, name, names=is_of_names(parameter.expression or ""))
                 case "reference":
                     salt = hasher.reference_salt(resource_type, code)
                     return reference_leaf(term, salt, self._references, name, branch.target)
@@ -144,6 +156,13 @@ class Extractor:
                 sink.setdefault(code, []).append(target[:2])
 
         return leaf if branch.type_name in {"Reference", "canonical", "uri"} else None
+
+
+def _names_leaf(_parameter: SearchParameter, _branch: Branch) -> Leaf:
+    def leaf(value: Any, sink: list[str]) -> None:
+        sink.extend(names_of(value))
+
+    return leaf
 
 
 def _text_leaf(parameter: SearchParameter, branch: Branch) -> Leaf | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ehr.errors import TooCostly
+from ehr.indexing.chinese import han_of, names_of, pinyin_of
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import Leaf
 from ehr.indexing.token import Term
@@ -35,10 +36,40 @@ def texts_of(value: Any, type_name: str) -> Iterator[str]:
             yield found
 
 
-def string_leaf(term: Term, type_name: str) -> Leaf | None:
-    """The leaf for values of a type; None where it has no strings."""
+def string_leaf(term: Term, type_name: str, *, names: bool = False) -> Leaf | None:
+    """The leaf for values of a type; None where it has no strings. `names`: of people, or parts of them."""
     if type_name not in _PARTS and not type_name[0].islower():
         return None
+    strings = _string_leaf(term, type_name)
+    return _name_leaf(term, strings) if names else strings
+
+
+def _name_leaf(term: Term, strings: Leaf) -> Leaf:
+    """The terms of the strings, and those by which a Chinese name is found."""
+    cache: dict[str, tuple[int, ...]] = {}
+
+    def terms_of(name: str) -> tuple[int, ...]:
+        if len(cache) >= CACHED_TEXTS:
+            cache.clear()
+        characters = han_of(name)
+        found = {("han", character) for character in characters}
+        found |= {("prefix", prefix) for form in pinyin_of(characters) for prefix in prefixes(form)}
+        cache[name] = tuple(term(*each) for each in found)
+        return cache[name]
+
+    def leaf(value: Any, sink: IndexEntries) -> None:
+        strings(value, sink)
+        for name in names_of(value):
+            if not name.isascii():
+                found = cache.get(name)
+                sink.terms += terms_of(name) if found is None else found
+        if len(sink.terms) > LIMIT_TERMS:
+            raise TooCostly(_TOO_MUCH)
+
+    return leaf
+
+
+def _string_leaf(term: Term, type_name: str) -> Leaf:
     present = term("present", "")
     cache: dict[str, tuple[int, ...]] = {}
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ehr.definitions import codes_of
+from ehr.indexing.chinese import identity_number
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.implied import Implied
 from ehr.indexing.plan import Leaf
@@ -92,6 +93,7 @@ class TokenLeaves:
             sink.terms += self._text_terms(text)
         system, number = value.get("system"), value.get("value")
         if number is not None:
+            number = identity_number(number) or number
             sink.terms += self._pair(system, number)
             sink.terms.append(self._present)
             for coding in value.get("type", {}).get("coding", ()):

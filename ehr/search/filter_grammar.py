@@ -12,7 +12,7 @@ from typing import Literal
 
 from ehr.definitions import search_parameters
 from ehr.errors import BadSearch, TooCostly
-from ehr.search import limits
+from ehr.search import limits, string
 from ehr.search.chain_grammar import PathReader
 from ehr.search.query import PREFIXES, Clause, Criterion, DateValue, Joined, Negated
 
@@ -256,7 +256,7 @@ class _Meaning:
         if modifier is None and kind:
             raise BadSearch(f"{NAME}: {operator} is not offered for {code[:64]}, a {kind}")
         found = self.criterion(resource_type, f"{code}:{modifier}" if modifier else code, _escaped(value))
-        return replace(found, whole=_WHOLE[operator]) if kind == "string" and operator in _WHOLE else found
+        return replace(string.as_written(found), whole=_WHOLE.get(operator)) if kind == "string" else found
 
     def _ordered(self, resource_type: str, code: str, operator: str, value: str) -> Clause:
         if value[:2] in PREFIXES:

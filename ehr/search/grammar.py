@@ -11,7 +11,7 @@ from functools import partial
 
 from ehr.definitions import SearchParameter, is_resource_type, search_parameters
 from ehr.errors import BadSearch, Issue, TooCostly
-from ehr.indexing import PLATFORM_ZONE, parts_of
+from ehr.indexing import PLATFORM_ZONE, is_of_names, parts_of
 from ehr.search import (
     composite,
     controls,
@@ -281,7 +281,7 @@ def _reader(
     readers: dict[str, Callable[[str], Value]] = {
         "token": partial(_token, parameter.code, name),
         "reference": partial(token.parse_value, name),
-        "string": partial(string.parse_value, name, modifier),
+        "string": partial(string.parse_value, name, modifier, is_of_names(parameter.expression or "")),
         "date": partial(date.parse_value, name, now=reading.now, zone=reading.zone),
         "number": partial(number.parse_value, name),
         "quantity": partial(quantity.parse_value, name),

@@ -29,6 +29,15 @@ class StringValue:
 
     text: str
     normalised: str
+    characters: str = ""
+    """Of a name in Chinese alone: its characters, simplified"""
+    letters: str = ""
+    """Of a name that may be pinyin: its letters without spaces and tones"""
+
+    @property
+    def asks_name(self) -> bool:
+        """Whether names are compared as a whole too."""
+        return bool(self.characters or self.letters)
 
 
 @dataclass(frozen=True, slots=True)

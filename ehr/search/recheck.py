@@ -16,7 +16,9 @@ def meets(extractor: Extractor, criterion: Criterion, resource: dict[str, Any]) 
         return _holds_of_whole(criterion, texts)
     match criterion.kind:
         case "string":
-            return string.matches(criterion, texts)
+            asks_name = any(isinstance(value, StringValue) and value.asks_name for value in criterion.values)
+            names = extractor.names(criterion.resource_type, criterion.code, resource) if asks_name else []
+            return string.matches(criterion, texts, names)
         case "uri":
             return uri.matches(criterion, texts)
     return token.matches(criterion, texts)

@@ -3,9 +3,9 @@
 import re
 from dataclasses import replace
 
-from ehr.definitions import SearchParameter
+from ehr.definitions import SearchParameter, search_parameters
 from ehr.errors import BadSearch
-from ehr.indexing import answering_terms, normalise_string, selected_types, text_prefix
+from ehr.indexing import answering_terms, identity_number, normalise_string, selected_types, text_prefix
 from ehr.search.query import CodeSet, Criterion, TokenValue, Value
 from ehr.search.rendering import NEVER, Condition, Rendering
 from ehr.search.terminology import CODE_MODIFIERS, SET_MODIFIERS
@@ -75,7 +75,8 @@ def parse_text(name: str, text: str) -> TokenValue:
 
 def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condition:
     """Rows with one of the tokens; with `:not` and `:not-in`, all others, those without the parameter included."""
-    asked = [each for value in criterion.values for each in _asked(criterion.modifier, value)]
+    values = [_as_identity(value) for value in criterion.values] if _identifies(criterion) else criterion.values
+    asked = [each for value in values for each in _asked(criterion.modifier, value)]
     terms = tuple(
         term
         for kind, text in asked
@@ -85,6 +86,22 @@ def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condit
     if not terms:
         return replace(NEVER, negated=negated)
     return Condition(terms, negated=negated, implied=criterion.modifier == "text")
+
+
+def _identifies(criterion: Criterion) -> bool:
+    """Whether the parameter selects identifiers, among which identity numbers are written in several ways."""
+    parameter = search_parameters(criterion.resource_type).get(criterion.code)
+    if parameter is None or criterion.modifier not in {None, "not", "of-type"}:
+        return False
+    return "Identifier" in selected_types(criterion.resource_type, parameter.expression or "")
+
+
+def _as_identity(value: Value) -> Value:
+    """A token whose value is an identity number as rows store it (SC-59)."""
+    number = identity_number(value.code) if isinstance(value, TokenValue) else None
+    if number is None or not isinstance(value, TokenValue):
+        return value
+    return TokenValue(value.text.removesuffix(value.code) + number, number)
 
 
 def _asked(modifier: str | None, value: Value) -> list[tuple[str, str]]:

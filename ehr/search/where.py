@@ -11,13 +11,17 @@ from ehr.search.rendering import Condition, Rendering
 
 _KINDS: dict[str, Callable[[Rendering, str, Criterion], Condition]] = {
     "token": token.condition,
-    "string": string.condition,
     "uri": uri.condition,
     "date": date.condition,
     "number": number.condition,
     "quantity": quantity.condition,
     "special": near.condition,
 }
+_LISTED: dict[str, Callable[[Rendering, str, Criterion], list[Condition]]] = {
+    "reference": reference.condition,
+    "string": string.conditions,
+}
+"""Kinds that may make several conditions of one criterion, all of which a row meets."""
 
 
 def criterion_conditions(rendering: Rendering, alias: str, criterion: Criterion) -> list[Condition]:
@@ -32,8 +36,8 @@ def criterion_conditions(rendering: Rendering, alias: str, criterion: Criterion)
         codes = [value.code for value in criterion.values if isinstance(value, TokenValue)]
         keys = rendering.add([row_key(criterion.resource_type, code) for code in codes], "bigint[]")
         return [Condition(sql=f"{alias}.key = any({keys})", negated=criterion.modifier == "not", keyed=True)]
-    if criterion.kind == "reference":
-        return reference.condition(rendering, alias, criterion)
+    if criterion.kind in _LISTED:
+        return _LISTED[criterion.kind](rendering, alias, criterion)
     if criterion.kind == "composite":
         return composite.conditions(rendering, alias, criterion, criterion_conditions)
     return [_KINDS[criterion.kind](rendering, alias, criterion)]

@@ -15,8 +15,9 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ehr.definitions import search_parameters
+from ehr.definitions import SearchParameter, search_parameter_of, search_parameters
 from ehr.fhirpath import compile as compile_path
+from tests.generative.naive_kinds import NAME_CODES, is_member, name_matches, whole_names
 
 ZONE = ZoneInfo("Asia/Shanghai")
 _FAR_PAST, _FAR_FUTURE = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
@@ -33,6 +34,10 @@ class Values:
     spans: list[Span] = field(default_factory=list)
     quantities: list[tuple[Decimal, Decimal, dict[str, Any]]] = field(default_factory=list)
     present: bool = False
+    names: list[str] = field(default_factory=list)
+    """The names of people, each with its parts in one."""
+    elements: list[tuple["Values", ...]] = field(default_factory=list)
+    """Of a composite: what each element has for the parts."""
 
 
 def values_of(resource: dict[str, Any], code: str) -> Values:
@@ -42,12 +47,25 @@ def values_of(resource: dict[str, Any], code: str) -> Values:
     for item in compile_path(parameter.expression or "").items(resource):
         type_name = getattr(item, "type", "boolean")
         value = getattr(item, "value", item)
-        if value is not None:
+        if value is not None and parameter.kind == "composite":
+            found.elements.append(_parts(parameter, item, resource))
+        elif value is not None:
             _add(found, parameter.kind, type_name, value)
+            found.names += whole_names(value) if code in NAME_CODES and parameter.kind == "string" else []
     found.present = bool(
         found.tokens or found.texts or found.references or found.spans or found.quantities or found.present
     )
     return found
+
+
+def _parts(parameter: SearchParameter, element: Any, resource: dict[str, Any]) -> tuple[Values, ...]:
+    found = []
+    for address, expression in parameter.components:
+        part = Values()
+        for item in compile_path(expression).items(element, resource=resource):
+            _add(part, search_parameter_of(address).kind, item.type, item.value)
+        found.append(part)
+    return tuple(found)
 
 
 def _add(found: Values, kind: str, type_name: str, value: Any) -> None:
@@ -183,6 +201,11 @@ class Question:
     def text(self) -> tuple[str, str]:
         """Name and value as a client sends them."""
         name = self.code if self.modifier is None else f"{self.code}:{self.modifier}"
+        if self.kind == "composite":
+            parts = [
+                (token, f"{prefix}{amount}") for prefix, text in self.choices for token, amount in [text.split("$")]
+            ]
+            return name, ",".join(f"{escaped(token, plain=False)}${amount}" for token, amount in parts)
         plain = self.kind == "string" or self.modifier in {"missing", "text"}
         values = [
             prefix + (escaped(text, plain=plain) if self.kind != "date" else text) for prefix, text in self.choices
@@ -194,7 +217,7 @@ class Question:
         if self.modifier == "missing":
             return found.present != (self.choices[0][1] == "true")
         hit = any(self._holds(found, prefix, text) for prefix, text in self.choices)
-        return not hit if self.modifier == "not" else hit
+        return not hit if self.modifier in {"not", "not-in"} else hit
 
     def _holds(self, found: Values, prefix: str, text: str) -> bool:
         hits: dict[str, Callable[[], bool]] = {
@@ -202,14 +225,19 @@ class Question:
             "token": lambda: any(_token_is(mine, text) for mine in found.tokens),
             "string:exact": lambda: text in found.texts,
             "string:contains": lambda: any(folded(text) in folded(mine) for mine in found.texts),
-            "string": lambda: any(folded(mine).startswith(folded(text)) for mine in found.texts),
+            "string": lambda: (
+                any(folded(mine).startswith(folded(text)) for mine in found.texts)
+                or name_matches(found.names, folded(text))
+            ),
+            "member": lambda: any(is_member(mine, str(self.modifier), text) for mine in found.tokens),
+            "composite": lambda: any(_element_is(mine, prefix, text) for mine in found.elements),
             "date": lambda: any(span_matches(prefix, mine, span_of(text)) for mine in found.spans),
             "quantity": lambda: any(_quantity_is(mine, prefix, text) for mine in found.quantities),
             "number": lambda: any(number_matches(prefix, mine[0], text) for mine in found.quantities),
             "reference": lambda: text in found.references,
         }
         kind = f"{self.kind}:{self.modifier}" if self.modifier in {"text", "exact", "contains"} else self.kind
-        return hits[kind]()
+        return hits["member" if self.modifier in {"in", "not-in", "below", "above"} else kind]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +288,14 @@ def sort_value(found: Values, kind: str, *, descending: bool) -> Any:
         "token": [code for _, code in found.tokens if code] or found.texts,
     }.get(kind, found.references)
     return (max if descending else min)(values, default=None)
+
+
+def _element_is(parts: tuple[Values, ...], prefix: str, text: str) -> bool:
+    token, amount = text.split("$")
+    coded, measured = parts
+    return any(_token_is(mine, token) for mine in coded.tokens) and any(
+        _quantity_is(mine, prefix, amount) for mine in measured.quantities
+    )
 
 
 def _token_is(mine: tuple[str | None, str | None], text: str) -> bool:

@@ -21,8 +21,17 @@ from ehr.person_filter import EveryPerson, InReach, KeptBy
 from ehr.row_filter import EVERYTHING, AboutNobody, AllOf, AnyOf, CustodianIn, Everything, LabelsNone, RowFilter
 from ehr.search.scope_linter import unscoped_aliases
 from ehr.store import Store
+from tests.generative.naive_kinds import (
+    ASKED_NAMES,
+    CODE_SYSTEM,
+    COMPOSITES,
+    MEMBERS,
+    NAME_CODES,
+    NAMES,
+    VALUE_SETS,
+)
 from tests.generative.naive_search import UCUM, Compared, Question, Values, folded, sort_value, values_of
-from tests.search_record import SYNTHEA, Kept, ask, fill, kept, plain, recorded_statements, synthea
+from tests.search_record import START_US, SYNTHEA, Kept, ask, fill, kept, plain, recorded_statements, synthea
 
 pytestmark = pytest.mark.database
 EXAMPLES = 150
@@ -32,7 +41,7 @@ CODES = {
     "Patient": "identifier name family given gender birthdate address address-city language telecom death-date "
     "phonetic",
     "Observation": "code status category date value-quantity subject encounter value-concept combo-code "
-    "combo-value-quantity component-code",
+    "combo-value-quantity component-code code-value-quantity component-code-value-quantity combo-code-value-quantity",
     "Condition": "code clinical-status onset-date subject recorded-date abatement-date",
     "Encounter": "class type status date subject reason-code",
     "MedicationRequest": "status intent authoredon code subject",
@@ -47,6 +56,7 @@ LINKS = [
     ("Encounter", "service-provider", "Organization"),
 ]
 """Type, parameter and target of the references of the record that paths follow."""
+CODED = frozenset({"code", "combo-code", "component-code", "class", "reason-code"})
 REACHING = 77
 KEEPER = 1
 FILTERS: dict[str, tuple[RowFilter, Callable[[Kept], bool]]] = {
@@ -86,8 +96,7 @@ def _edge_resources(seed: int) -> Iterator[dict[str, Any]]:
         "Li",
         "LI WEI",
         "Élodie Müller-Straße von Hohenstein",
-        "王小明",
-        "王",
+        *NAMES,
         "O'Brien, Pat|rick",
         "a%_b",
         " x  y ",
@@ -120,6 +129,14 @@ def _edge_resources(seed: int) -> Iterator[dict[str, Any]]:
             observation["effectivePeriod"] = {rnd.choice(["start", "end"]): rnd.choice(dates)}
         if rnd.random() < 0.7:
             observation["valueQuantity"] = {"value": Decimal(rnd.choice(numbers))} | rnd.choice(units)
+        if rnd.random() < 0.4:
+            observation["component"] = [
+                {
+                    "code": {"coding": [rnd.choice(systems) | {"code": rnd.choice("abc")}]},
+                    "valueQuantity": {"value": Decimal(rnd.choice(numbers))} | rnd.choice(units),
+                }
+                for _ in range(2)
+            ]
         yield observation
 
 
@@ -133,7 +150,9 @@ def _rows() -> list[Kept]:
             by_type.setdefault(one["resourceType"], []).append(one)
         resources += [one for group in by_type.values() for one in group[:350]]
     resources = [plain(json.dumps(one, default=_number)) for one in resources]
-    return kept(resources)
+    # whoever sees anything sees the terminology
+    terminology = [Kept(one, START_US - 1, 0) for one in (CODE_SYSTEM, *VALUE_SETS)]
+    return kept(resources) + terminology
 
 
 def _number(value: Any) -> float | int:
@@ -292,14 +311,36 @@ _cached_coded_texts = cache(_coded_texts)
 
 
 @st.composite
+def _composites(draw: st.DrawFn, resource_type: str, code: str) -> Question:
+    tokens = _cached_candidates(resource_type, "combo-code", "token")
+    amounts = _cached_candidates(resource_type, "combo-value-quantity", "quantity")
+    choices = draw(
+        st.lists(
+            st.tuples(st.sampled_from(PREFIXES), st.sampled_from(tokens), st.sampled_from(amounts)),
+            min_size=1,
+            max_size=2,
+        )
+    )
+    return Question(code, "composite", None, tuple((prefix, f"{token}${amount}") for prefix, token, amount in choices))
+
+
+@st.composite
 def _questions(draw: st.DrawFn, resource_type: str) -> Question:
     code = draw(st.sampled_from(CODES[resource_type].split()))
     kind = search_parameters(resource_type)[code].kind
     modifiers: dict[str, list[str | None]] = {
         "token": [None, None, "not", "text", "missing"],
         "string": [None, "exact", "contains", "missing"],
+        "composite": [None],
     }
-    modifier = draw(st.sampled_from(modifiers.get(kind, [None, None, "missing"])))
+    coded = ["in", "not-in", "below", "above"] if code in CODED else []
+    modifier = draw(st.sampled_from([*modifiers.get(kind, [None, None, "missing"]), *coded]))
+    if modifier in coded:
+        known = sorted(text for taken, text in MEMBERS if taken == modifier.removeprefix("not-"))
+        asked = draw(st.lists(st.sampled_from(known), min_size=1, max_size=2, unique=True))
+        return Question(code, kind, modifier, tuple(("", text) for text in asked))
+    if kind == "composite":
+        return draw(_composites(resource_type, code))
     if modifier == "missing":
         return Question(code, kind, modifier, (("", draw(st.sampled_from(["true", "false"]))),))
     known = (
@@ -307,6 +348,9 @@ def _questions(draw: st.DrawFn, resource_type: str) -> Question:
         if modifier == "text"
         else _cached_candidates(resource_type, code, kind)
     )
+    if kind == "string" and code in NAME_CODES and modifier is None and draw(st.booleans()):
+        asked = draw(st.lists(st.sampled_from(ASKED_NAMES), min_size=1, max_size=3))
+        return Question(code, kind, None, tuple(("", text) for text in asked))
     choices = []
     for text in draw(st.lists(st.sampled_from(known), min_size=1, max_size=3)):
         asked = text
@@ -344,7 +388,7 @@ OPERATORS = {
 
 @st.composite
 def _compared(draw: st.DrawFn, resource_type: str) -> Filtered:
-    question = draw(_questions(resource_type))
+    question = draw(_questions(resource_type).filter(lambda each: each.kind in OPERATORS))
     if question.modifier == "missing":
         return Filtered("", Compared(question, "pr"))
     question = replace(question, modifier=None, choices=question.choices[:1])
@@ -374,7 +418,8 @@ def _asked(draw: st.DrawFn) -> Asked:
     filtered = draw(_filters(resource_type)) if draw(st.integers(0, 2)) == 0 else None
     count = draw(st.sampled_from([5, 50, 1000]))
     total = draw(st.sampled_from(["accurate", "none", "estimate"]))
-    keys = st.tuples(st.sampled_from(CODES[resource_type].split()), st.booleans())
+    sortable = [code for code in CODES[resource_type].split() if code not in COMPOSITES]
+    keys = st.tuples(st.sampled_from(sortable), st.booleans())
     sort = tuple(draw(st.lists(keys, max_size=3))) if draw(st.integers(0, 2)) == 0 else ()
     return Asked(resource_type, questions, paths, filtered, sort, count, total)
 
