@@ -20,7 +20,7 @@ class Implied:
     def __init__(self) -> None:
         """Nothing yet."""
         self.unwritten: dict[tuple[int, int], None] = {}
-        """(implied term, stored term), to be written before or with the first row that has the stored term"""
+        """(implied term, stored term), to be durable before the first row that has the stored term"""
 
     def note(self, stored: int, implied: Iterable[int]) -> None:
         """Remember that rows with the term `stored` are found by `implied`, too."""

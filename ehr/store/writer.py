@@ -33,7 +33,7 @@ _ATTEMPTS_TOGETHER = 2
 _ATTEMPTS_ALONE = 4
 _MET_OTHERS = (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
-# first in its transaction and always in one order: whoever waits for these rows keeps no other one from anybody
+# a transaction of its own, over at once: a large one would keep all others waiting that bring the same terms
 _IMPLY = """insert into implied_term (implied, term) select * from unnest($1::bigint[], $2::bigint[])
 on conflict do nothing"""
 
@@ -202,18 +202,18 @@ class Writer:
         for request in requests:
             request.begin()
         async with self._pool.acquire() as connection:
+            implied = sorted(self._implied.unwritten)
+            if implied:
+                await connection.execute(_IMPLY, *map(list, zip(*implied, strict=True)))
+                self._implied.written(implied)
             await connection.execute("begin")
             try:
-                implied = sorted(self._implied.unwritten)
-                if implied:
-                    await connection.execute(_IMPLY, *map(list, zip(*implied, strict=True)))
                 await self._write(connection, requests)
             except BaseException:
                 if not connection.is_closed():
                     await connection.execute("rollback")
                 raise
             await connection.execute("commit")
-        self._implied.written(implied)
         for request in requests:
             if request.future.done():
                 continue

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from ehr.changes import Change
 from ehr.store import Store, WriteOperation, migrate
 from tests.ehr.store.record_fixtures import NOTE, AboutNamedPatient, loader
 from tests.search_record import ask_all
@@ -49,7 +50,7 @@ async def _write(store: Store, *operations: WriteOperation) -> None:
     await store.write(loader(), list(operations), NOTE)
 
 
-async def test_what_an_undone_transaction_wrote_comes_with_the_next_one(
+async def test_the_row_after_an_undone_transaction_is_found(
     stores: tuple[Store, Store], projection: AboutNamedPatient
 ) -> None:
     store = stores[0]
@@ -57,7 +58,6 @@ async def test_what_an_undone_transaction_wrote_comes_with_the_next_one(
     with pytest.raises(ValueError, match="no"):
         await _write(store, _observation("no"))
     projection.refuse = None
-    assert await store.pool.fetchval("select count(*) from implied_term") == 0
     await _write(store, _observation("o1"))
     assert not store.extractor.implied.unwritten
     assert await ask_all(store, "Observation?status:missing=false") == ["Observation/o1"]
@@ -90,6 +90,29 @@ _MORE: dict[str, Any] = {
     "valueString": "words",
     "category": [{"coding": [{"code": "laboratory"}]}],
 }
+
+
+async def test_a_long_transaction_keeps_nobody_waiting_who_brings_the_same_terms(
+    stores: tuple[Store, Store], projection: AboutNamedPatient
+) -> None:
+    first, second = stores
+    begun, end = asyncio.Event(), asyncio.Event()
+    at_once = projection.in_transaction
+
+    async def in_transaction(connection: asyncpg.Connection, changes: Sequence[Change]) -> None:
+        if changes[0].resource_id == "long":
+            begun.set()
+            await end.wait()
+        await at_once(connection, changes)
+
+    projection.in_transaction = in_transaction  # type: ignore[method-assign]
+    long = asyncio.create_task(_write(first, _observation("long")))
+    await begun.wait()
+    await asyncio.wait_for(_write(second, _observation("short")), 1)
+    assert await ask_all(second, "Observation?status:missing=false") == ["Observation/short"]
+    end.set()
+    await long
+    assert len(await ask_all(second, "Observation?status:missing=false")) == 2
 
 
 async def test_rows_from_before_have_the_terms_themselves(stores: tuple[Store, Store]) -> None:
