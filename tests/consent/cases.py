@@ -213,10 +213,21 @@ def _led(node: RowRule, type_number: int, parameters: Parameters) -> str:
     )
 
 
+def _named(node: RowRule, type_number: int, parameters: Parameters) -> str:
+    """As `_led`, for searches that name the person: whether he can be seen at all is asked before his rows."""
+    forms = FilterForms(AllOf((EVERYTHING, node)))
+    form, of_person = cast("RowRule", forms.of_type(type_number)), forms.holders(type_number)
+    person = f"(select {HOLDER}::bigint as key, {HOLDER}::bigint as holder, null::bigint[] as others) n"
+    return (
+        f"select i.key from resource i where i.type = {type_number} and {form.sql('i', parameters)}"
+        f" and i.holder = any(array(select n.holder from {person} where {of_person.sql('n', parameters)}))"
+    )
+
+
 async def decided_in_sql(
     connection: asyncpg.Connection, rule: RowRule, rows: list[RowFacts], form: str = "narrow"
 ) -> list[bool]:
-    """What PostgreSQL says for each row; `form`: narrow, stamped, restamped, sets, led by people."""
+    """What PostgreSQL says for each row; `form`: narrow, stamped, restamped, sets, led by people, people named."""
     parameters = Parameters()
     for column in (
         list(range(1, len(rows) + 1)),
@@ -231,10 +242,11 @@ async def decided_in_sql(
         parameters.values.append(column)
     tables = _TABLES.format(holder=HOLDER, person=PERSON, restamped="true" if form == "restamped" else "false")
     parameters.in_sets = form == "sets"
-    node: Any = EveryPersonStamped(rule) if form in ("stamped", "restamped", "sets") else EveryPerson(rule)
-    if form == "led":
-        seen = f"r.key in ({' union all '.join(_led(node, number, parameters) for number in {r.type for r in rows})})"
+    node: Any = EveryPerson(rule) if form in ("narrow", "led", "named") else EveryPersonStamped(rule)
+    if form in ("led", "named", "named stamped"):
+        found = _led if form == "led" else _named
+        seen = f"r.key in ({' union all '.join(found(node, number, parameters) for number in {r.type for r in rows})})"
     else:
         seen = node.sql("r", parameters)
     statement = f"{tables} select {seen} as seen from resource r order by key"
-    return [found["seen"] for found in await connection.fetch(statement, *parameters.values)]
+    return [row["seen"] for row in await connection.fetch(statement, *parameters.values)]

@@ -59,7 +59,7 @@ CONSENTS = st.fixed_dictionaries(
         "base": st.sampled_from(["OPTIN", "OPTOUT", "EMRGONLY", "preset", "none"]),
         "dateTime": st.sampled_from(["2026-01-01", "2026-02-01", ""]),
         "scope": st.sampled_from(["patient-privacy", "patient-privacy", "patient-privacy", "research"]),
-        "filedBy": st.sampled_from(["", "", "county-hospital"]),
+        "filedBy": st.sampled_from(["", "", "county-hospital", "first-hospital"]),
         "provision": st.lists(_provisions(2), max_size=3),
     }
 )
@@ -105,7 +105,7 @@ def ask(postgres_url: str) -> Iterator[Any]:
     consents=st.lists(CONSENTS, max_size=3),
     asked=REQUESTS,
     rows=st.lists(ROWS, min_size=6, max_size=6),
-    form=st.sampled_from(["narrow", "stamped", "restamped", "sets", "led"]),
+    form=st.sampled_from(["narrow", "stamped", "restamped", "sets", "led", "named", "named stamped"]),
 )
 def test_sql_agrees(
     ask: Any, consents: list[dict[str, Any]], asked: dict[str, Any], rows: list[dict[str, Any]], form: str

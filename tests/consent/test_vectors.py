@@ -53,5 +53,5 @@ async def test_decision_in_sql(connection: asyncpg.Connection, table: dict[str, 
     for case in table["cases"]:
         asked, row = cases.request(case["request"]), cases.row(case["row"])
         rule, facts = cases.rule_of([consents], asked), cases.facts(asked, row)
-        for form in ("narrow", "stamped", "restamped", "sets", "led"):
+        for form in ("narrow", "stamped", "restamped", "sets", "led", "named"):
             assert await cases.decided_in_sql(connection, rule, [facts], form) == [case["visible"]], (form, case)
