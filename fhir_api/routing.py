@@ -96,6 +96,11 @@ def register_operation(
                 register(f"{level}${operation.name}{suffix}", method, handler, "operation", action)
 
 
+def is_operation(segment: str | None) -> bool:
+    """Whether the last segment of an address names one of the operations that `operations` lists."""
+    return any(segment == f"${each.name}" for each in _OPERATIONS.values())
+
+
 def operations(resource_type: str) -> list[Operation]:
     """The operations of a type; of the whole system for an empty name."""
     if not resource_type:

@@ -39,6 +39,14 @@ def definition(resource_type: str, resource_id: str) -> bytes | None:
     return _definitions().get((resource_type, resource_id))
 
 
+def definition_at(resource_type: str, canonical: str) -> tuple[str, bytes] | None:
+    """Id and JSON of the official definition of this canonical address, with or without the version of R4."""
+    address = canonical.removesuffix("|4.0.1")
+    name = address.rpartition("/")[2]
+    body = definition(resource_type, name)
+    return (name, body) if body is not None and b'"url":"%s"' % address.encode() in body else None
+
+
 def definition_names(resource_type: str) -> list[str]:
     """The ids of the official definitions of a type, sorted."""
     return sorted(name for kind, name in _definitions() if kind == resource_type)

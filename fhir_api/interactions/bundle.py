@@ -27,7 +27,7 @@ from fhir_api.interactions.patch import patch, patch_as_update
 from fhir_api.interactions.written import STATUSES, location_of
 from fhir_api.negotiation import check_content_type, presentation
 from fhir_api.operation_outcome import issues_of, outcome_bytes, status_of
-from fhir_api.routing import Route, route
+from fhir_api.routing import Route, is_operation, route
 
 _PATCH = Route(patch, "patch", "U")
 _text = msgspec.json.Encoder().encode
@@ -138,7 +138,7 @@ async def _fetched(request: FhirRequest, entry: BundleEntry) -> Answer:
     shown = presentation(parse_pairs(query.encode()) if query else [], None)
     segments = [decode_segment(segment.encode()) for segment in path.split("/")]
     found = route(method, segments)
-    if found.name not in {"read", "vread", "history-instance", "search-type"}:
+    if found.name not in {"read", "vread", "history-instance", "search-type"} and not is_operation(segments[-1]):
         raise Malformed("This address is not offered inside a Bundle.")
     inner = _inner(request, entry, found)
     inner.pairs, inner.headers = shown.rest, _conditions(request, entry)

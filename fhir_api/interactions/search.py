@@ -11,6 +11,7 @@ from ehr.search import SearchResult, search
 from ehr.search.query import Clause
 from fhir_api.bundle_text import bundle_text, outcome_entry, search_entry
 from fhir_api.completeness import statement
+from fhir_api.conformance import definition_at
 from fhir_api.exchange import parse_pairs
 from fhir_api.fhir_request import Answer, FhirRequest
 from fhir_api.negotiation import check_form_type, presentation
@@ -78,7 +79,26 @@ async def search_pairs(request: FhirRequest, pairs: list[tuple[str, str]], withi
         return found, told
 
     result, told = await request.decided_anew(act)
+    if result.total == 0 and (official := _official(request, pairs)) is not None:
+        return official
     return search_answer(request, result, prefix, told)
+
+
+def _official(request: FhirRequest, pairs: list[tuple[str, str]]) -> Answer | None:
+    """The official definition that a search by `url` alone asks for, where no row has that address."""
+    if [name for name, _ in pairs] != ["url"]:
+        return None
+    found = definition_at(request.resource_type, pairs[0][1])
+    if found is None:
+        return None
+    address = f"{request.fhir_base}/{request.resource_type}"
+    link = ("self", f"{address}?url={quote_plus(pairs[0][1])}")
+    entry = b'{"fullUrl":"%s/%s","resource":%s,"search":{"mode":"match"}}' % (
+        address.encode(),
+        found[0].encode(),
+        found[1],
+    )
+    return Answer(200, bundle_text("searchset", [entry], links=[link], total=1))
 
 
 def search_answer(request: FhirRequest, result: SearchResult, prefix: str, told: tuple[Issue, ...]) -> Answer:

@@ -60,6 +60,25 @@ def test_a_definition_is_whole_and_cut_as_others(loader: httpx.Client) -> None:
     assert loader.get("/fhir/StructureDefinition/Patient/_history/1").status_code == 404
 
 
+def test_they_are_found_by_their_canonical_address(loader: httpx.Client) -> None:
+    url = "http://hl7.org/fhir/StructureDefinition/Patient"
+    for asked in (url, f"{url}|4.0.1"):
+        found = loader.get("/fhir/StructureDefinition", params={"url": asked}).json()
+        assert (found["total"], found["entry"][0]["resource"]["url"]) == (1, url)
+    for kind, asked in (
+        ("ValueSet", url),
+        ("StructureDefinition", f"{url}|5.0.0"),
+        ("StructureDefinition", "x/Patient"),
+    ):
+        assert loader.get(f"/fhir/{kind}", params={"url": asked}).json()["total"] == 0
+    own = {"resourceType": "CompartmentDefinition", "url": "http://hl7.org/fhir/CompartmentDefinition/device"}
+    own |= {"name": "Own", "status": "draft", "code": "Device", "search": False}
+    made = loader.post("/fhir/CompartmentDefinition", json=own, headers=FHIR)
+    assert made.status_code == 201, made.text
+    found = loader.get("/fhir/CompartmentDefinition", params={"url": own["url"]}).json()
+    assert [entry["resource"]["id"] for entry in found["entry"]] == [made.json()["id"]]
+
+
 @pytest.mark.parametrize("kind", sorted(SHOWN_TYPES))
 def test_they_are_valid_resources(kind: str) -> None:
     for name in definition_names(kind)[::40]:

@@ -301,3 +301,17 @@ def test_page_links_of_a_compartment_stay_in_it(loader: httpx.Client) -> None:
 )
 def test_what_is_no_compartment(loader: httpx.Client, address: str, status: int) -> None:
     assert loader.get(f"/fhir/{address}").status_code == status
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_inside_bundles(loader: httpx.Client, kind: str) -> None:
+    urls = [
+        f"Patient/{ONE}/$everything?_type=Observation", f"Patient/{ONE}/Observation", f"Patient/{ONE}/*",
+        f"Observation/$lastn?patient={ONE}&max=9", f"Patient/{ONE}/$meta", "Patient/absent/$everything",
+        "Patient/$export",
+    ]  # fmt: skip
+    entries = [{"request": {"method": "GET", "url": url}} for url in urls]
+    bundle = {"resourceType": "Bundle", "type": kind, "entry": entries}
+    answers = loader.post("/fhir", json=bundle, headers=FHIR).json()["entry"]
+    assert [each["response"]["status"] for each in answers] == ["200"] * 5 + ["404", "400"]
+    assert [each["resource"].get("total") for each in answers[:4]] == [2, 2, len(OF_ONE), 2]
