@@ -5,8 +5,10 @@ message simply waits. Many messages are converted at once: the order of their ar
 """
 
 import asyncio
+import gc
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -75,6 +77,11 @@ class ConversionWorker:
         rows = await self.store.inbox.waiting(_AT_ONCE)
         if not rows:
             return 0
+        with _collected_later():
+            await self._convert_all(rows)
+        return len(rows)
+
+    async def _convert_all(self, rows: Sequence[InboxRow]) -> None:
         feeds = self._read_feeds()
         prepared = [self._convert(feeds, row) for row in rows]
         shared = without_repetitions([each.operations if isinstance(each, Converted) else [] for each in prepared])
@@ -91,7 +98,6 @@ class ConversionWorker:
         files = [row.inbox for row in rows if row.feed in feeds and feeds[row.feed].kind == "csv"]
         if files:
             await self.store.inbox.replace_quarantined(files)
-        return len(rows)
 
     def _read_feeds(self) -> Mapping[str, Feed]:
         """The feeds as described now, or as last understood where a file is being edited."""
@@ -182,6 +188,18 @@ class ConversionWorker:
     async def _quarantine(self, row: InboxRow, why: NotConverted) -> None:
         _log.warning("message %s (%s) is in quarantine", row.inbox, row.trace)
         await self.store.inbox.settle([Settlement(row.inbox, "quarantined", cause=why.cause, place=why.place)])
+
+
+@contextmanager
+def _collected_later() -> Iterator[None]:
+    """Look for cycles after the batch only: all that is made for it lives until it is written, and is let go then."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def without_repetitions(messages: Sequence[Sequence[WriteOperation]]) -> list[list[WriteOperation]]:

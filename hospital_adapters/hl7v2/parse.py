@@ -262,6 +262,11 @@ class Segment:
 
     def text(self, field: int, component: int = 1) -> str | None:
         """The text of a component of the first repetition, marked as read."""
+        if component == 1 and field not in self.nodes and field not in self.states and field < len(self.fields):
+            raw = self.fields[field]
+            if raw and raw != NULL and not self.delimiters.is_parted(raw):
+                self.whole.add(field)
+                return readable(raw) or None
         nodes = self.repetitions(field)
         return nodes[0].text(component) if nodes else None
 

@@ -8,6 +8,7 @@ import binascii
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from hospital_adapters.hl7v2 import times
@@ -47,6 +48,7 @@ _PRINTED = frozenset(
         "DR",
     ]
 )
+_TYPED = _CODED | _TEXT | _PRINTED | _MOMENTS | {"NM", "SN", "NR", "CQ"}
 _RANGE = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*(?:-|_|~|to|–|—|～|至)\s*([+-]?\d+(?:\.\d+)?)\s*")
 _BOUND = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([+-]?\d+(?:\.\d+)?)\s*")
 _COMPARATORS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "≤": "<=", "≥": ">="}
@@ -164,7 +166,7 @@ _QUANTITIES: dict[str, Callable[[Node, Segment, Draft], tuple[str, Any] | None]]
 def put_value(segment: Segment, observation: dict[str, Any], draft: Draft) -> None:
     """OBX-5 into the Observation: one value, or (several repetitions) text lines or components of the same code."""
     kind = (segment.peek(2) or "").upper()
-    if kind in _CODED | _TEXT | _PRINTED | _MOMENTS or kind in _QUANTITIES:
+    if kind in _TYPED:
         segment.text(2)
     nodes = segment.repetitions(5)
     if kind in _TEXT and len(nodes) > 1:
@@ -194,15 +196,21 @@ def put_reference_range(segment: Segment, observation: dict[str, Any], draft: Dr
     found: dict[str, Any] = {"text": text}
     quantity = observation.get("valueQuantity", {})
     unit = {key: quantity[key] for key in ("unit", "system", "code") if key in quantity}
-    both, bound = _RANGE.fullmatch(text), _BOUND.fullmatch(text)
-    if both and Decimal(both.group(1)) <= Decimal(both.group(2)):
-        found["low"] = {"value": decimal(both.group(1)), **unit}
-        found["high"] = {"value": decimal(both.group(2)), **unit}
-    elif bound:
-        side = "high" if bound.group(1) in ("<", "<=", "≤") else "low"
-        found[side] = {"value": decimal(bound.group(2)), **unit}
+    for side, bound in _bounds(text):
+        found[side] = {"value": bound, **unit}
     observation["referenceRange"] = [found]
     _ = draft
+
+
+@lru_cache(maxsize=4096)
+def _bounds(text: str) -> tuple[tuple[str, Decimal | None], ...]:
+    """The ends of a plain range, or a bound as one of them; nothing where the text says more."""
+    both, bound = _RANGE.fullmatch(text), _BOUND.fullmatch(text)
+    if both and Decimal(both.group(1)) <= Decimal(both.group(2)):
+        return ("low", decimal(both.group(1))), ("high", decimal(both.group(2)))
+    if bound:
+        return (("high" if bound.group(1) in ("<", "<=", "≤") else "low", decimal(bound.group(2))),)
+    return ()
 
 
 def is_document(segment: Segment) -> bool:

@@ -1,5 +1,6 @@
 """From the inbox to the record, on a real database: every kind of feed, quarantine with its cause, replay."""
 
+import gc
 import json
 import random
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import pytest_asyncio
 
 from consent import Consent
 from consent.internal import feed_write_scope, internal_scope
-from ehr.errors import Invalid
+from ehr.errors import Invalid, Unavailable
 from ehr.store import Store, migrate
 from ehr.store.inbox import InboxMessage
 from ehr.store.operations import OrderKey, WriteOperation
@@ -285,3 +286,17 @@ async def test_a_feed_file_that_is_being_edited_stops_nothing(door: Door) -> Non
     door.worker.feeds = reading
     states = await door.store.pool.fetch("select state from inbox where control_id = 'B2'")
     assert [row["state"] for row in states] == ["done"]
+
+
+async def test_cycles_are_looked_for_again_after_a_batch_however_it_ends(door: Door) -> None:
+    await door.take(inbox_message(door.feeds["hospital"], admission("C1c", "1c")))
+    assert gc.isenabled()
+    await door.store.inbox.accept([inbox_message(door.feeds["hospital"], admission("C1d", "1d"))])
+    with pytest.raises(Unavailable):
+        await ConversionWorker(door.store, _unreadable).convert_waiting()
+    assert gc.isenabled()
+    await door.worker.convert_waiting()
+
+
+def _unreadable() -> dict[str, Feed]:
+    raise Invalid("a feed file is being edited")
