@@ -20,6 +20,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+import uvloop
 from store_speed import CpuMeter
 
 from consent import Caller, Consent
@@ -29,9 +30,10 @@ from ehr.bulk.import_request import ImportRequest, ImportSource
 from ehr.store import Store, migrate
 from ehr.store.jobs import open_worker, perform
 from kanglian.bulk import BulkWork, loader
+from kanglian.children import collect_rarely
 from kanglian.embedded import EmbeddedPostgres
 
-_URN = re.compile(r'"urn:uuid:([0-9a-f-]{36})"')
+_URN = re.compile(r'("reference": )"urn:uuid:([0-9a-f-]{36})"')
 _CRITERIA = re.compile(r'"([A-Z][A-Za-z]+)\?identifier=[^"|]*\|([^"]*)"')
 _COPY = """create temp table copied as select r.* from resource r where r.holder <> 0 and r.key is not null;
 update copied set key = key # ({0}::bigint << 40), last_updated = last_updated + {0};
@@ -52,7 +54,7 @@ def lines_of(folder: Path, count: int) -> Iterator[str]:
         }
         for entry in bundle["entry"]:
             text = json.dumps(entry["resource"], ensure_ascii=False)
-            text = _URN.sub(lambda found, types=types: f'"{types.get(found[1], "Basic")}/{found[1]}"', text)
+            text = _URN.sub(lambda found, types=types: f'{found[1]}"{types.get(found[2], "Basic")}/{found[2]}"', text)
             texts.append(_CRITERIA.sub(r'"\1/\2"', text))
     made = 0
     while made < count:
@@ -148,4 +150,6 @@ if __name__ == "__main__":
     parser.add_argument("--copies", type=int, default=0, help="of the rows that are exported, made inside the database")
     parser.add_argument("--synthea", default=str(Path(__file__).resolve().parents[2] / "shared" / "data" / "synthea"))
     parser.add_argument("--profile", action="store_true")
-    asyncio.run(run(parser.parse_args()))
+    collect_rarely()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the worker does
+        runner.run(run(parser.parse_args()))

@@ -21,6 +21,7 @@ from ehr.errors import Unavailable
 from ehr.store.database import COMMON_SETTINGS, database_errors
 from ehr.store.jobs import due_jobs, open_worker, perform
 from kanglian.bulk import BulkWork
+from kanglian.children import collect_rarely
 from kanglian.embedded_programs import die_with_parent
 from kanglian.settings import Settings
 from kanglian.wiring import bulk_folder, record
@@ -62,6 +63,7 @@ def run_worker(settings: Settings, database_url: str, concurrency: int) -> int:
     def end_with_the_worker(**_: Any) -> None:
         """A process left behind would go on with its job unseen."""
         ask()
+        collect_rarely()
 
     app.task(name=_TASK)(look_at_job)
     worker_process_init.connect(end_with_the_worker, weak=False)

@@ -85,10 +85,15 @@ def preload() -> None:
     warm_up()
 
 
+def collect_rarely() -> None:
+    """Let a process that writes records look for cycles as seldom as that asks for."""
+    gc.set_threshold(*_COLLECT_AFTER)
+
+
 def _run(work: Coroutine[Any, Any, None]) -> None:
     import uvloop  # noqa: PLC0415 - children only
 
-    gc.set_threshold(*_COLLECT_AFTER)
+    collect_rarely()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
 

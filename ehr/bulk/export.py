@@ -22,7 +22,7 @@ from ehr.audit_note import AuditNote
 from ehr.bulk import export_rows
 from ehr.bulk.export_files import ExportFolder, OutputFile
 from ehr.bulk.export_request import ExportRequest
-from ehr.bulk.export_rows import Batch, Selection, Snapshot, changed_meanwhile, next_batch, still_visible
+from ehr.bulk.export_rows import Batch, Selection, Snapshot, changed_meanwhile, next_batch, still_visible, types_present
 from ehr.bulk.jobs import Claim
 from ehr.definitions import type_number
 from ehr.errors import StaleScope, Unavailable
@@ -53,6 +53,8 @@ class ExportProgress(msgspec.Struct):
     """`transactionTime`: the rows are as they were then."""
     horizon: int = 0
     """Every transaction below it had ended at `at_us`."""
+    types: list[str] = msgspec.field(default_factory=list)
+    """Of those asked for."""
     type_place: int = 0
     """Which of the types is being written."""
     batches: list[Batch] = msgspec.field(default_factory=list)
@@ -102,8 +104,8 @@ class Export:
             self.queries.setdefault(each.type, []).append(self.store.parse(each.type, each.pairs))
         if not self.progress.at_us:
             await self._begin()
-        while self.progress.type_place < len(self.request.types):
-            await self._write_type(self.request.types[self.progress.type_place])
+        while self.progress.type_place < len(self.progress.types):
+            await self._write_type(self.progress.types[self.progress.type_place])
         await self._end()
 
     @property
@@ -125,6 +127,7 @@ class Export:
                 await asyncio.sleep(0.05)
                 waited_s += 0.05
                 seen = Snapshot(await self._snapshot())
+            self.progress.types = await types_present(self.store.search_pool, self.request.types)
         self.progress.horizon = first.xmin
         await self.claim.save(self.progress)
 

@@ -13,6 +13,8 @@ import msgspec
 LINES = 1_000_000
 """From so many lines on, the next batch begins another file."""
 _BLOCK_LINES = 20_000
+_BUFFERS = 1_024
+"""What one call of writev takes (IOV_MAX of Linux)."""
 
 
 class OutputFile(msgspec.Struct):
@@ -48,14 +50,13 @@ class ExportFolder:
         """Write lines of a type behind those there are; durable on return."""
         file = self._open_file(resource_type)
         lengths = array("q", map(len, bodies))
-        data = b"\n".join([*bodies, b""])
-        _append(self.path / file.name, data)
+        _append_lines(self.path / file.name, bodies)
         if self._with_keys:
             places = array("q", bytes(16 * len(keys)))
             places[0::2], places[1::2] = array("q", keys), lengths
             _append(self._keys_of(file), places.tobytes())
         file.count += len(bodies)
-        file.size_bytes += len(data)
+        file.size_bytes += sum(lengths) + len(bodies)
 
     def _open_file(self, resource_type: str) -> OutputFile:
         mine = [file for file in self.files if file.type == resource_type]
@@ -113,6 +114,22 @@ def published(files: Sequence[OutputFile]) -> dict[str, OutputFile]:
             places[file.type] = places.get(file.type, 0) + 1
             shown[f"{file.type}.{places[file.type]}.ndjson"] = file
     return shown
+
+
+def _append_lines(path: Path, bodies: Sequence[bytes]) -> None:
+    """As `_append`, straight from where the lines lie: joining them first takes longer than writing."""
+    with path.open("ab", buffering=0) as file:
+        for start in range(0, len(bodies), _BUFFERS // 2):
+            part = bodies[start : start + _BUFFERS // 2]
+            buffers = [b"\n"] * (2 * len(part))
+            buffers[0::2] = part
+            length = sum(map(len, part)) + len(part)
+            written = os.writev(file.fileno(), buffers)
+            if written < length:  # a signal came, or the disk is full: the rest tells which
+                rest = memoryview(b"".join(buffers))[written:]
+                while rest:
+                    rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -142,6 +142,17 @@ class Snapshot:
         return transaction < self._xmin or (transaction < self._xmax and transaction not in self._running)
 
 
+_PRESENT = """select t.type from unnest($1::smallint[]) as t(type)
+where exists (select 1 from resource r where r.type = t.type and r.key is not null)"""
+
+
+async def types_present(pool: asyncpg.Pool, types: Sequence[str]) -> list[str]:
+    """The types of which there is any row, whoever may see it: nothing is asked about the others."""
+    rows = await pool.fetch(_PRESENT, [type_number(name) for name in types])
+    present = {row["type"] for row in rows}
+    return [name for name in types if type_number(name) in present]
+
+
 async def next_batch(
     pool: asyncpg.Pool, selection: Selection, behind: tuple[int, int] | None
 ) -> tuple[list[asyncpg.Record], str]:

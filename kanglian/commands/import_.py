@@ -32,7 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Load the files; 1 where a line was refused. A run that is killed is brought to its end by the platform."""
-    return asyncio.run(_run(arguments.files, arguments.custodian, settings))
+    import uvloop
+
+    from kanglian.children import collect_rarely
+
+    collect_rarely()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(arguments.files, arguments.custodian, settings))
 
 
 async def _run(paths: list[Path], custodian: str | None, settings: Settings) -> int:
