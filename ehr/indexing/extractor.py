@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import tzinfo
+from functools import partial
 from typing import Any
 
 from ehr.definitions import SearchParameter
@@ -13,7 +14,7 @@ from ehr.indexing.composite import Elements, Found
 from ehr.indexing.dates import PLATFORM_ZONE
 from ehr.indexing.derived import is_derived
 from ehr.indexing.entries import IndexEntries
-from ehr.indexing.implied import Implied, PresentParameters
+from ehr.indexing.implied import Implied, NothingStored, PresentParameters
 from ehr.indexing.main_columns import MAIN_DATE, ONE_DATE
 from ehr.indexing.measures import QuantityLeaves, date_leaf, number_leaf
 from ehr.indexing.plan import Branch, Leaf, NotPlain, Tree, branches_of, implicit_systems, indexed_parameters
@@ -99,16 +100,17 @@ class Extractor:
         """What each element of a composite parameter has for its parts."""
         walk = self._elements.get((resource_type, code))
         if walk is None:
-            walk = self._elements[resource_type, code] = Elements(resource_type, code, self._leaf_maker)
+            leaf_maker = partial(self._leaf_maker, implied=NothingStored())
+            walk = self._elements[resource_type, code] = Elements(resource_type, code, leaf_maker)
         return walk(resource)
 
     def _plan(self, resource_type: str) -> tuple[Walk, PresentParameters]:
         parameters = [p for p in indexed_parameters(resource_type) if not is_derived(resource_type, p.code)]
-        makers = {parameter.code: self._leaf_maker(resource_type, parameter) for parameter in parameters}
+        makers = {parameter.code: self._leaf_maker(resource_type, parameter, self.implied) for parameter in parameters}
         walk = _walk(resource_type, parameters, lambda p, branch: makers[p.code](p, branch))
         return walk, PresentParameters(self.hasher, resource_type, makers, self.implied)
 
-    def _leaf_maker(self, resource_type: str, parameter: SearchParameter) -> LeafFor:
+    def _leaf_maker(self, resource_type: str, parameter: SearchParameter, implied: Implied) -> LeafFor:
         """What makes the leaves of one parameter, sharing caches between its branches."""
         code, hasher = parameter.code, self.hasher
         term: Term = hasher.terms_of(resource_type, code)
@@ -141,7 +143,7 @@ class Extractor:
             value_set = implicit_systems(branch.element) if branch.type_name == "code" else None
             if value_set not in tokens:
                 bound = None if codes_alone else value_set
-                tokens[value_set] = TokenLeaves(term, bound, self.implied, codes_alone=codes_alone)
+                tokens[value_set] = TokenLeaves(term, bound, implied, codes_alone=codes_alone)
             return tokens[value_set].leaf(branch.type_name)
 
         return make

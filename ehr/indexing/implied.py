@@ -32,6 +32,13 @@ class Implied:
             self.unwritten.pop(pair, None)
 
 
+class NothingStored(Implied):
+    """What a search reads from opened rows is not stored, and implies nothing that is to be written."""
+
+    def note(self, stored: int, implied: Iterable[int]) -> None:
+        """Remember nothing."""
+
+
 class PresentParameters:
     """Makes one term of the "present" terms of a resource."""
 

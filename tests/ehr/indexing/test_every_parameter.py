@@ -89,7 +89,7 @@ def test_every_branch_of_every_parameter(resource_type: str) -> None:
         except NotPlain:
             continue
         walk = _walk(resource_type, [parameter], partial(_collected))
-        make = EXTRACTOR._leaf_maker(resource_type, parameter)
+        make = EXTRACTOR._leaf_maker(resource_type, parameter, EXTRACTOR.implied)
         present = set(answering_terms(HASHER, resource_type, parameter.code, "present", ""))
         for branch in branches:
             resource = _resource(resource_type, branch)

@@ -339,7 +339,7 @@ def test_every_simple_parameter_of_r4_is_indexed() -> None:
                 branches = branches_of(resource_type, parameter.expression or "")
             except NotPlain:
                 continue
-            make = EXTRACTOR._leaf_maker(resource_type, parameter)
+            make = EXTRACTOR._leaf_maker(resource_type, parameter, EXTRACTOR.implied)
             assert any(make(parameter, branch) for branch in branches), (resource_type, parameter.code)
             plain += 1
     assert plain > 2190

@@ -59,3 +59,11 @@ def test_what_was_written_is_forgotten_and_not_made_again() -> None:
     assert not extractor.implied.unwritten
     extractor.entries("Observation", _observation())
     assert not extractor.implied.unwritten
+
+
+def test_what_a_search_reads_is_not_to_be_written() -> None:
+    extractor = Extractor(HASHER)
+    component = {"code": {"coding": [BLOOD]}, "valueString": "high"}
+    found = list(extractor.elements("Observation", "component-code-value-concept", _observation(component=[component])))
+    assert len(found) == 1
+    assert not extractor.implied.unwritten
