@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from consent import decision, filing, labels, smart, spreading
 from ehr import filter_forms, person_filter
 from ehr.access import classes
@@ -216,6 +218,16 @@ def corrected_rows() -> None:
 @a_break("of a merged person's consents any one opens, before the merge is reviewed")
 def merged_persons() -> None:
     filing._groups = lambda person: (tuple(filing.decode_consent(each.rules) for each in person.consents),)  # type: ignore[assignment]
+
+
+@a_break("what a hospital attests opens everybody's rows")
+def attested_consents() -> None:
+    original = filing.read_written
+
+    def read_written(changes: Any, zone: Any) -> dict[int, Any]:
+        return {key: replace(consent, attested_by=None) for key, consent in original(changes, zone).items()}
+
+    filing.read_written = read_written
 
 
 @a_break("rows keep the stamp of the class that their person had")
