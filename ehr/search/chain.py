@@ -50,9 +50,11 @@ def has_condition(rendering: Rendering, alias: str, has: Has, render: RenderClau
     source = rendering.alias("s")
     salt = rendering.add(rendering.hasher.reference_salt(has.inner.resource_type, has.code), "bigint")
     conditions = render(rendering, source, has.inner)
-    visible = rendering.matching_row(source, has.inner.resource_type, conditions)
     few = rendering.selects(conditions)
-    if has.resource_type == "Patient" and person.names_holder(has.inner.resource_type, has.code):
+    by_person = has.resource_type == "Patient" and person.names_holder(has.inner.resource_type, has.code)
+    found = rendering.row_by_row if by_person and rendering.lead is not None and not few else rendering.matching_row
+    visible = found(source, has.inner.resource_type, conditions)
+    if by_person:
         return Condition(
             sql=f"{alias}.key in (select {source}.holder from resource {source} where {visible}"
             f" and {source}.terms @> array[{source}.holder # {salt}])",

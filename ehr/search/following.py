@@ -21,8 +21,8 @@ from ehr.store.operations import StoredVersion
 CUT_OFF = Issue(
     "warning",
     "too-costly",
-    f"Included resources are cut off: at most {limits.INCLUDED_ROWS} on a page, {limits.INCLUDE_STEPS} steps of"
-    " :iterate; ask for fewer matches with _count, or follow fewer references.",
+    f"Included resources are cut off: at most {limits.INCLUDED_ROWS} on a page, found in {limits.INCLUDE_STEPS}"
+    " steps; ask for fewer matches with _count, or follow fewer references.",
 )
 
 
@@ -57,6 +57,7 @@ class Following:
     _terms: set[int] = field(default_factory=set)
     _waiting: list[int] = field(default_factory=list)
     """References that the next steps look for."""
+    _salts: dict[tuple[Include, str], list[int]] = field(default_factory=dict)
     _steps: int = 0
 
     def first(self, matches: Iterable[StoredVersion], included: Iterable[StoredVersion]) -> Step | None:
@@ -94,6 +95,9 @@ class Following:
         for rows, includes in asked:
             for row in rows:
                 keys |= self._named(row, [one for one in includes if not one.reverse])
+                if len(self._waiting) > limits.INCLUDE_STEPS * limits.INCLUDE_TERMS:
+                    self.cut_off = True
+                    continue
                 new = [term for term in self._naming(row, includes) if term not in self._terms]
                 self._terms.update(new)
                 self._waiting += new
@@ -101,7 +105,7 @@ class Following:
         self._keys |= keys
         if len(keys) > limits.INCLUDED_ROWS:
             self.cut_off = True
-        terms, self._waiting = self._waiting[: limits.TERMS], self._waiting[limits.TERMS :]
+        terms, self._waiting = self._waiting[: limits.INCLUDE_TERMS], self._waiting[limits.INCLUDE_TERMS :]
         most = limits.INCLUDED_ROWS + len(self.shown) + 1
         return Step(sorted(keys)[: limits.INCLUDED_ROWS], terms, most) if keys or terms else None
 
@@ -113,17 +117,26 @@ class Following:
         references = self.extractor.reference_values(row.resource_type, parse(row.body))
         return set(_targets(references, wanted))
 
-    def _naming(self, row: StoredVersion, includes: list[Include]) -> Iterator[int]:
+    def _naming(self, row: StoredVersion, includes: list[Include]) -> list[int]:
         """The terms of references to a row."""
-        salt = self.extractor.hasher.reference_salt
-        for one in includes:
-            if not one.reverse or (one.target_types is not None and row.resource_type not in one.target_types):
-                continue
-            for source in RESOURCE_TYPES if one.source_type == "*" else (one.source_type,):
-                if source not in NOT_ROWS:
-                    naming = followed(source, row.resource_type)
-                    codes = [code for code in naming if not one.codes or code in one.codes]
-                    yield from (row.key ^ salt(source, code) for code in codes)
+        reverse = [one for one in includes if one.reverse]
+        return [row.key ^ salt for one in reverse for salt in self._salts_of(one, row.resource_type)]
+
+    def _salts_of(self, one: Include, target: str) -> list[int]:
+        """What makes a term of a target's key, for each reference parameter that may name the target."""
+        place = (one, target)
+        if place not in self._salts:
+            sources = RESOURCE_TYPES if one.source_type == "*" else (one.source_type,)
+            if one.target_types is not None and target not in one.target_types:
+                sources = ()
+            self._salts[place] = [
+                self.extractor.hasher.reference_salt(source, code)
+                for source in sources
+                if source not in NOT_ROWS
+                for code in followed(source, target)
+                if not one.codes or code in one.codes
+            ]
+        return self._salts[place]
 
 
 def _targets(references: Mapping[str, list[tuple[str, str]]], wanted: list[Include]) -> Iterator[int]:

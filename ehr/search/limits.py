@@ -24,7 +24,9 @@ REVERSE_INCLUDES = 40
 INCLUDED_ROWS = 10_000
 """Included resources on one page; what is beyond is cut off, and the answer says so."""
 INCLUDE_STEPS = 30
-"""Statements that `:iterate` takes for one page."""
+"""Statements that follow references for one page, beyond the first."""
+INCLUDE_TERMS = 2000
+"""References that one of these looks for: the index takes more than twice the time for twice as many."""
 COUNTED = 1000
 """Totals are exact below this number, unless `_total=accurate` or `_summary=count` asks for more."""
 EXPANDED_CODES = 10_000

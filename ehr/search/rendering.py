@@ -145,6 +145,12 @@ class Rendering:
         self.beyond_count = sees_all and rows > _FAR_BEYOND * limits.COUNTED
         return f"{self.row(alias, resource_type)} and {self.conditions(alias, conditions, compared=_ROW_BY_ROW)}"
 
+    def row_by_row(self, alias: str, resource_type: str, conditions: list[Condition]) -> str:
+        """As `matching_row`, for rows that are found by their person: the index of terms would be read for each."""
+        meets = self.conditions(alias, conditions, compared=_ROW_BY_ROW)
+        self.plan_holds = self.plan_holds and self.selects(conditions)
+        return f"{self.row(alias, resource_type)} and {meets}"
+
     def _is_rare(self, condition: Condition) -> bool:
         return bool(condition.terms) and not condition.negated and self.frequencies.common.isdisjoint(condition.terms)
 

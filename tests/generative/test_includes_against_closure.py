@@ -1,6 +1,7 @@
 """Random includes on a random web of references: what comes along is what following them one by one finds."""
 
 import asyncio
+import os
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -31,6 +32,7 @@ LINKS = {
 """(type, parameter): element, whether it repeats, types that it names here."""
 TYPES = ("Observation", "Encounter", "Patient", "Organization", "Location")
 EACH = 12
+EXAMPLES = 4_000 if os.environ.get("KANGLIAN_TEST_ALL") else 60
 Link = tuple[str, str, str]
 """Name of the row that refers, parameter, name of the row that it names."""
 
@@ -133,13 +135,14 @@ async def _filled(store: Store, database_url: str) -> None:
     await connection.close()
 
 
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize("name", FILTERS)
 async def test_included_rows_equal_the_closure(store: Store, name: str) -> None:
     row_filter, custodians = FILTERS[name]
     visible = [row for row in ROWS if row.custodian in custodians]
     loop = asyncio.get_running_loop()
 
-    @settings(max_examples=80, deadline=None, database=None, derandomize=True,
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize=True,
               suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
     @given(_asked())
     def compare(asked: tuple[str, list[str], list[Wanted]]) -> None:
