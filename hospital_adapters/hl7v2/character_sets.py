@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from functools import lru_cache
 
 _TABLE_0211 = {
     "ASCII": "ascii",
@@ -45,6 +46,7 @@ _MARKS = (
 )
 
 
+@lru_cache(maxsize=256)
 def codec_of(declared: str) -> str | None:
     """The Python codec of a table 0211 name (first repetition of MSH-18), or None where the name is unknown."""
     name = _SEPARATORS.sub(" ", declared.strip().upper())

@@ -83,18 +83,18 @@ def inbox_message(feed: Feed, frame: Frame) -> InboxMessage:
     """What is kept of a frame, the answer that it will get included."""
     parsed = parse(frame.content)
     problem = _problem(parsed, frame, feed)
-    header = parsed.header.fields if isinstance(parsed, Message) else list(parsed.header)
-    header = [_storable(text) for text in header] + [""] * 11
-    sender = f"{header[3]}|{header[4]}"
-    control_id = parsed.control_id if isinstance(parsed, Message) else header[10]
+    header = list(parsed.header.fields if isinstance(parsed, Message) else parsed.header)
+    header += [""] * 11
+    sender = f"{_storable(header[3])}|{_storable(header[4])}"
+    control_id = _storable(parsed.control_id if isinstance(parsed, Message) else header[10])
     return InboxMessage(
         feed=feed.name,
         custodian=feed.organisation,
         sender=sender,
-        control_id=_storable(control_id),
+        control_id=control_id,
         content=parsed.content if isinstance(parsed, Message) else hashlib.sha256(frame.content).digest(),
-        trace=f"{sender}|{_storable(control_id)}",
-        message_type=_storable("^".join(parsed.kind)) if isinstance(parsed, Message) else header[9],
+        trace=f"{sender}|{control_id}",
+        message_type=_storable("^".join(parsed.kind) if isinstance(parsed, Message) else header[9]),
         body=frame.content,
         answer=_answers(parsed, problem, frame),
         state="waiting" if problem is None else "quarantined",
@@ -137,4 +137,6 @@ def _framed(answer: bytes) -> bytes:
 
 def _storable(text: str) -> str:
     """A text that the database can hold: no NUL, no lone surrogate, at most 200 characters."""
+    if len(text) <= 200 and text.isprintable():  # neither of the two is
+        return text
     return text[:200].replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
