@@ -12,7 +12,7 @@ from tests.security.attacks.tables import Case, cases
 from tests.security.attacks.twins import LONGEST_WALK, Ask, Seen, leaked
 
 pytestmark = pytest.mark.database
-READS, WRITES = cases(1, 2, 3, 4, 5, 6), cases(7, 8, 9)
+READS, WRITES = cases(1, 2, 3, 4, 5, 6, 26), cases(7, 8, 9)
 _matters: dict[tuple[str, str], bool] = {}
 
 
