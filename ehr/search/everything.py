@@ -9,7 +9,7 @@ their references. What the rows of a page name is fetched by key. Every alias of
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import asyncpg
 
@@ -17,8 +17,9 @@ from ehr.audit_note import AuditNote
 from ehr.definitions import is_resource_type, type_name, type_number
 from ehr.definitions.compartments import ITSELF, compartment
 from ehr.errors import Gone, NotFound
+from ehr.filter_forms import reaches_of
 from ehr.keys import row_key
-from ehr.row_filter import Parameters
+from ehr.row_filter import Parameters, PersonColumns, RowRule
 from ehr.scopes import ReadScope
 from ehr.search import page
 from ehr.search.leading import leading
@@ -219,14 +220,16 @@ class _Request:
     def _rows(self, parameters: Parameters, position: Position | None, limit: int) -> str:
         """The select of rows of the compartment behind a place, in their order."""
         parts = []
-        restrictions = self._restrictions(parameters, "r")
         ordered = f"order by about, rank, moment, key limit {limit}"
         if self.question.centre == "Patient":
+            led, columns = self._led(parameters)
             parts.append(
-                f"{self._selected('a.holder')} from about a join resource r on r.holder = a.holder where {restrictions}"
+                f"{self._selected('a.holder')} from ({led}) a join resource r on r.holder = a.holder"
+                f" where {self._restrictions(parameters, 'r', columns)}"
                 f"{self._behind(parameters, 'a.holder', position)} {ordered}"
             )
         if self.question.centre_id is not None:
+            restrictions = self._restrictions(parameters, "r")
             referring = f"r.terms && {self._referring(parameters)}"
             if self.question.centre == "Patient":
                 referring += " and r.holder <> all(array(select holder from about))"
@@ -237,6 +240,20 @@ class _Request:
                 f"{self._behind(parameters, f'{_LAST}::bigint', position)} {ordered}"
             )
         return f"select * from ({' union all '.join(f'({part})' for part in parts)}) as rows_ {ordered}"
+
+    def _led(self, parameters: Parameters) -> tuple[str, PersonColumns]:
+        """The holders with what the caller's filter asks of their persons, so that it is looked up once for each."""
+        looked_up = PersonColumns("h.person", 'p."class"')
+        reaches = list(reaches_of(self.scope.row_filter))
+        columns = "".join(
+            f", {reach.sql('b', parameters, looked_up)} as reached{place}" for place, reach in enumerate(reaches)
+        )
+        led = (
+            f'select b.holder, h.person, p."class"{columns} from about b'
+            " left join holder_person h on h.holder = b.holder left join person p on p.person = h.person offset 0"
+        )
+        known = tuple((reach, f"a.reached{place}") for place, reach in enumerate(reaches))
+        return led, PersonColumns("a.person", 'a."class"', known=known)
 
     def _selected(self, about: str) -> str:
         return (
@@ -255,11 +272,16 @@ class _Request:
         place = ", ".join(parameters.add(value, "bigint") for value in (*position.values[:3], position.key))
         return f" and ({about}, {self._rank}, coalesce(r.at, {_LAST}), r.key) > ({place})"
 
-    def _restrictions(self, parameters: Parameters, alias: str) -> str:
+    def _restrictions(self, parameters: Parameters, alias: str, person: PersonColumns | None = None) -> str:
+        row_filter = self.scope.row_filter
+        if person is None:
+            visible = row_filter.sql(alias, parameters)
+        else:
+            visible = cast("RowRule", row_filter).sql(alias, parameters, person)
         parts = [
             f"{alias}.type = any({parameters.add(self._members, 'smallint[]')})",
             f"not {alias}.deleted",
-            self.scope.row_filter.sql(alias, parameters),
+            visible,
         ]
         question = self.question
         if question.since_us is not None:
