@@ -13,6 +13,8 @@ from ehr.keys import parameter_number
 
 POSITION = "Location.position"
 """The type of the values that the parameter selects."""
+_FARTHEST = 3600
+"""Degrees of longitude, ten turns, beyond which a number is no place."""
 LATITUDE = parameter_number("Location", "near:latitude")
 LONGITUDE = parameter_number("Location", "near:longitude")
 
@@ -23,7 +25,7 @@ def position_leaf(term: Term) -> Leaf:
 
     def leaf(value: Any, sink: IndexEntries) -> None:
         latitude, longitude = value.get("latitude"), value.get("longitude")
-        if latitude is None or longitude is None or abs(latitude) > 90:
+        if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > _FARTHEST:
             return
         north, east = Decimal(latitude), _within_turn(Decimal(longitude))
         sink.numbers += [(LATITUDE, north, north), (LONGITUDE, east, east)]

@@ -5,7 +5,7 @@ stands for the range that its written precision implies; with gt, lt, ge, le, sa
 """
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from ehr.errors import BadSearch
 from ehr.keys import parameter_number
@@ -16,6 +16,8 @@ from ehr.search.rendering import NEVER, Condition, Rendering
 MODIFIERS = frozenset({"missing"})
 _NUMBER = re.compile(r"([+-]?)(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
 _LARGEST_EXPONENT = 100
+_EXACTLY = Context(prec=300)
+"""More digits than a value has, so that nothing is rounded."""
 
 
 def parse_value(name: str, text: str) -> NumberValue:
@@ -27,10 +29,10 @@ def parse_value(name: str, text: str) -> NumberValue:
     value = Decimal(rest)
     exponent = value.as_tuple().exponent
     half = Decimal(5).scaleb(int(exponent) - 1)
-    low, high = value - half, value + half
+    low, high = _EXACTLY.subtract(value, half), _EXACTLY.add(value, half)
     if prefix == "ap":
-        tenth = abs(value) / 10
-        low, high = min(low, value - tenth), max(high, value + tenth)
+        tenth = _EXACTLY.scaleb(abs(value), -1)
+        low, high = min(low, _EXACTLY.subtract(value, tenth)), max(high, _EXACTLY.add(value, tenth))
     return NumberValue(prefix, value, low, high)
 
 
