@@ -102,7 +102,7 @@ def test_bodies_that_do_not_open_are_400(loader: httpx.Client, coding: str) -> N
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 def test_what_opens_to_too_much_is_refused(loader: httpx.Client, coding: str) -> None:
-    bomb = PACK[coding](bytes(80 << 20))
+    bomb = gzip.compress(bytes(66 << 20), 1) if coding == "gzip" else zstandard.compress(bytes(66 << 20), 1)
     answer = loader.put("/fhir/Basic/bomb", content=bomb, headers=FHIR | {"content-encoding": coding})
     assert answer.status_code == 413
 
