@@ -4,12 +4,16 @@ Never the message's own id: the same patient, visit, order or result has the sam
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
+from hospital_adapters.hl7v2.memory import LONGEST
 from hospital_adapters.hl7v2.parse import Delimiters, Message, Node, Segment, peeked
 
 _PATIENT_TYPES = {"MR": 0, "MRN": 0, "PI": 1, "PT": 2, "PN": 3, "": 4}
 Keys = tuple[str, ...]
+_T = TypeVar("_T")
 
 
 def designated(node: Node, value: int = 1, namespace: int = 2, universal: int = 3) -> Keys | None:
@@ -21,21 +25,34 @@ def designated(node: Node, value: int = 1, namespace: int = 2, universal: int = 
 def entity(segment: Segment, field: int) -> Keys | None:
     """(id, assigner) of an EI field's first repetition; None without an id."""
     found = segment.raw(field)
-    return _entity(found[0], segment.delimiters) if found else None
+    return _remembered(_entity, found[0], segment.delimiters) if found else None
 
 
 def number(segment: Segment, field: int) -> Keys | None:
     """(id, assigner) of a CX field's first repetition; None without an id."""
     found = segment.raw(field)
-    return _number(found[0], segment.delimiters) if found else None
+    return _remembered(_number, found[0], segment.delimiters) if found else None
 
 
-@lru_cache(maxsize=8192)
+def _remembered(read: Callable[[str, Delimiters], _T], raw: str, delimiters: Delimiters) -> _T:
+    """What was read of the same text before; long texts are not kept."""
+    return _read(read, raw, delimiters) if len(raw) <= LONGEST else read(raw, delimiters)
+
+
+@lru_cache(maxsize=16_384)
+def _read(read: Callable[[str, Delimiters], _T], raw: str, delimiters: Delimiters) -> _T:
+    return read(raw, delimiters)
+
+
 def _entity(raw: str, delimiters: Delimiters) -> Keys | None:
     return designated(Node(raw, 1, delimiters))
 
 
-@lru_cache(maxsize=8192)
+def _ordered(raw: str, delimiters: Delimiters) -> str:
+    node = Node(raw, 1, delimiters)
+    return node.peek(1) or node.peek(2) or node.peek(4)
+
+
 def _number(raw: str, delimiters: Delimiters) -> Keys | None:
     node = Node(raw, 1, delimiters)
     text = node.peek(1)
@@ -48,7 +65,7 @@ def patient_keys(segment: Segment, fields: tuple[int, ...] = (3, 2, 4)) -> Keys 
     for field in fields:
         found: list[tuple[int, int, Keys]] = []
         for order, raw in enumerate(segment.raw(field)):
-            keys = _number(raw, delimiters)
+            keys = _remembered(_number, raw, delimiters)
             if keys:
                 kind = (peeked(raw, 5, delimiters) or "").casefold().upper()
                 found.append((_PATIENT_TYPES.get(kind, 5), order, keys))
@@ -88,8 +105,7 @@ def order_keys(orc: Segment | None, obr: Segment | None, person: Keys, *, filler
     code = ""
     if obr is not None:
         found = obr.raw(4)
-        node = Node(found[0], 1, obr.delimiters) if found else None
-        code = (node.peek(1) or node.peek(2) or node.peek(4)) if node else ""
+        code = _remembered(_ordered, found[0], obr.delimiters) if found else ""
     for field in fields:
         for segment in (obr, orc):
             keys = entity(segment, field) if segment else None
@@ -102,4 +118,16 @@ def order_keys(orc: Segment | None, obr: Segment | None, person: Keys, *, filler
 
 def text_keys(segment: Segment, *places: tuple[int, int]) -> Keys:
     """The texts at (field, component), case folded; empty where absent."""
-    return tuple((segment.peek(field, component) or "").casefold() for field, component in places)
+    fields = segment.fields
+    count = len(fields)
+    raws = tuple([fields[field] if field < count else "" for field, _ in places])
+    read = _texts if sum(map(len, raws)) <= LONGEST else _texts.__wrapped__
+    return read(raws, places, segment.delimiters)
+
+
+@lru_cache(maxsize=8192)
+def _texts(raws: tuple[str, ...], places: tuple[tuple[int, int], ...], delimiters: Delimiters) -> Keys:
+    return tuple(
+        (peeked(raw, component, delimiters) or "").casefold() if raw else ""
+        for raw, (_, component) in zip(raws, places, strict=True)
+    )

@@ -26,7 +26,7 @@ _WORTH_COMPILING = 10
 class Made:
     """One value that a rule made of one repetition."""
 
-    value: Any
+    copies: "Copies"
     repetition: int
     taken: bool
     """The part was read before, and so keeps its mark where this value has no place."""
@@ -100,6 +100,8 @@ class Copies:
         """Another copy."""
         if self._make is not None:
             return self._make()
+        if type(self._value) is str:
+            return self._value
         self._made += 1
         if self._made == _WORTH_COMPILING:
             self._make = maker(self._value)

@@ -470,7 +470,7 @@ class FieldRule:
             if value is None:
                 self._refuse(node, taken=taken)
             else:
-                made.append(Made(copied(value), place, taken))
+                made.append(Made(Copies(copied(value)), place, taken))
         added, draft.journal = tuple(draft.journal), None
         marks = tuple(node.marks() for node in nodes)
         following = state if marks == state.marks else FieldState(state.raw, state.delimiters, marks)
@@ -489,7 +489,7 @@ class FieldRule:
 
     def _put_all(self, step: Step, segment: Segment, target: dict[str, Any]) -> bool:
         """Put copies of what was made into the target; whether all of it has a place there."""
-        refused = [each for each in step.made if not self.put(target, copied(each.value))]
+        refused = [each for each in step.made if not self.put(target, each.copies.next())]
         if not refused:
             segment.states[self.field] = step.following
             return True

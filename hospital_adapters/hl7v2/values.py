@@ -52,6 +52,7 @@ _TYPED = _CODED | _TEXT | _PRINTED | _MOMENTS | {"NM", "SN", "NR", "CQ"}
 _RANGE = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*(?:-|_|~|to|–|—|～|至)\s*([+-]?\d+(?:\.\d+)?)\s*")
 _BOUND = re.compile(r"\s*(<=|>=|<|>|≤|≥)\s*([+-]?\d+(?:\.\d+)?)\s*")
 _COMPARATORS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "≤": "<=", "≥": ">="}
+_LONGEST_RANGE = 200
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _NUMBER_AND_SIGN = re.compile(r"\s*(?:(<=|>=|<|>|≤|≥)\s*)?([+-]?\d+(?:\.\d+)?)\s*")
 
@@ -196,7 +197,7 @@ def put_reference_range(segment: Segment, observation: dict[str, Any], draft: Dr
     found: dict[str, Any] = {"text": text}
     quantity = observation.get("valueQuantity", {})
     unit = {key: quantity[key] for key in ("unit", "system", "code") if key in quantity}
-    for side, bound in _bounds(text):
+    for side, bound in (_bounds if len(text) < _LONGEST_RANGE else _bounds.__wrapped__)(text):
         found[side] = {"value": bound, **unit}
     observation["referenceRange"] = [found]
     _ = draft
