@@ -29,7 +29,7 @@ from tests.flow.running import CHECKOUT, KANGLIAN, free_port, until
 
 pytestmark = [pytest.mark.flow, pytest.mark.database, pytest.mark.asyncio(loop_scope="module")]
 PEOPLE = 100
-ROUNDS = 8 if os.environ.get("KANGLIAN_TEST_ALL") else 1
+ROUNDS = 4 if os.environ.get("KANGLIAN_TEST_ALL") else 1
 
 
 @dataclass

@@ -38,6 +38,7 @@ class Twins:
     full: Twin
     absent: Twin
     full_database: str
+    absent_database: str
     lines: Lines
 
     @cached_property
@@ -91,7 +92,7 @@ def twins(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         absent = Twin(stack.enter_context(serving(urls[1], keys[1])))
         fill(full, hidden=True)
         fill(absent, hidden=False)
-        twins = Twins(full, absent, urls[0], lines)
+        twins = Twins(full, absent, *urls, lines)
         assert len(twins.hidden_at_first) > len(hidden_ids())
         yield twins
     logging.getLogger().removeHandler(lines)
