@@ -15,7 +15,7 @@ _EXCEPTIONS = {
     # the writer: whether the writer's scope admits the rows in place is the answer of the statement, not its filter
     r"select \(+r\.key is not null\)": "a scope's predicate as a column",
     # conditional criteria match what the writer sees and the custodian's own rows (DESIGN 4.3, WriteScope)
-    rf"select r\.key(, r\.id)? from resource r where .*{_SCOPE}.* or \(r\.custodian = \$\d+::bigint\)": "own rows",
+    rf"select r\.(key|body)[^()]* from resource r where .*{_SCOPE}.* or \(r\.custodian = \$\d+::bigint\)": "own rows",
     # the writer moves the versions that it replaces, locked and judged before by key
     r"with (inserted|moved) as \(insert into resource(_history)? ": "the writer's own rows",
     # labels spread inside the write's transaction, to rows that its projection names by key
