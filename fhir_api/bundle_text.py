@@ -45,14 +45,26 @@ def bundle_text(
     return b"".join(parts)
 
 
-def search_entry(version: StoredVersion, base: bytes, mode: Literal["match", "include"]) -> bytes:
-    """An entry of a searchset; `base` is `BASE/fhir` as bytes."""
-    return b'{"fullUrl":"%s/%s/%s","resource":%s,"search":{"mode":"%s"}}' % (
+def search_entry(
+    version: StoredVersion, base: bytes, mode: Literal["match", "include"], distance_m: float | None = None
+) -> bytes:
+    """An entry of a searchset; `base` is `BASE/fhir` as bytes, `distance_m` that of a Location found by `near`."""
+    return b'{"fullUrl":"%s/%s/%s","resource":%s,"search":{%s"mode":"%s"}}' % (
         base,
         version.resource_type.encode(),
         version.resource_id.encode(),
         version.body or b"{}",
+        b"" if distance_m is None else _distance(distance_m),
         mode.encode(),
+    )
+
+
+def _distance(metres: float) -> bytes:
+    """https://hl7.org/fhir/R4/extension-location-distance.html."""
+    return b'"extension":[{"url":"%s","valueDistance":{"value":%.3f,"unit":"m","system":"%s","code":"m"}}],' % (
+        b"http://hl7.org/fhir/StructureDefinition/location-distance",
+        metres,
+        b"http://unitsofmeasure.org",
     )
 
 

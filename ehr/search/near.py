@@ -7,10 +7,11 @@ a sphere of the earth's mean radius.
 import math
 import re
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
 
 from ehr.errors import BadSearch
 from ehr.indexing import LATITUDE, LONGITUDE, unit_of
-from ehr.search.query import Criterion, NearValue
+from ehr.search.query import Criterion, NearValue, SearchQuery
 from ehr.search.rendering import NEVER, Condition, Rendering
 from ehr.search.text import split, unescape
 
@@ -90,6 +91,32 @@ def _within(rendering: Rendering, latitude: str, longitude: str, value: NearValu
     )
     metres = f"{2 * EARTH_RADIUS_M} * asin(least(1, sqrt({haversine})))"
     return f"({box} and {metres} <= {place(value.distance_m)})"
+
+
+def distance_m(query: SearchQuery, location: dict[str, Any]) -> float | None:
+    """How far a Location is from the nearest place that the query names; None where it names none."""
+    values = [
+        value
+        for clause in query.clauses
+        if isinstance(clause, Criterion) and clause.kind == "special"
+        for value in clause.values
+        if isinstance(value, NearValue)
+    ]
+    position = location.get("position", {})
+    if not values or "latitude" not in position or "longitude" not in position:
+        return None
+    north, east = (math.radians(position[name]) for name in ("latitude", "longitude"))
+    return min(_apart_m(value, north, east) for value in values)
+
+
+def _apart_m(value: NearValue, north: float, east: float) -> float:
+    """The haversine formula, of which the statement has the same; angles in radians."""
+    latitude, longitude = math.radians(value.latitude), math.radians(value.longitude)
+    haversine = (
+        math.sin((north - latitude) / 2) ** 2
+        + math.cos(north) * math.cos(latitude) * math.sin((east - longitude) / 2) ** 2
+    )
+    return 2 * EARTH_RADIUS_M * math.asin(min(1.0, math.sqrt(haversine)))
 
 
 def _around(centre: float, reach: float) -> tuple[Decimal, Decimal]:

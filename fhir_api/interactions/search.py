@@ -6,9 +6,13 @@ https://hl7.org/fhir/R4/http.html#search, https://hl7.org/fhir/R4/search.html
 from dataclasses import dataclass, replace
 from urllib.parse import quote_plus
 
+import msgspec
+
 from ehr.errors import BadSearch, Issue
 from ehr.search import SearchResult, search
-from ehr.search.query import Clause
+from ehr.search.near import distance_m
+from ehr.search.query import Clause, SearchQuery
+from ehr.store.operations import StoredVersion
 from fhir_api.bundle_text import bundle_text, outcome_entry, search_entry
 from fhir_api.completeness import statement
 from fhir_api.conformance import definition_at
@@ -81,7 +85,7 @@ async def search_pairs(request: FhirRequest, pairs: list[tuple[str, str]], withi
     result, told = await request.decided_anew(act)
     if result.total == 0 and (official := _official(request, pairs)) is not None:
         return official
-    return search_answer(request, result, prefix, told)
+    return search_answer(request, result, prefix, told, query)
 
 
 def _official(request: FhirRequest, pairs: list[tuple[str, str]]) -> Answer | None:
@@ -101,7 +105,16 @@ def _official(request: FhirRequest, pairs: list[tuple[str, str]]) -> Answer | No
     return Answer(200, bundle_text("searchset", [entry], links=[link], total=1))
 
 
-def search_answer(request: FhirRequest, result: SearchResult, prefix: str, told: tuple[Issue, ...]) -> Answer:
+def _distance_m(query: SearchQuery, version: StoredVersion) -> float | None:
+    """How far a match is from where `near` asks; None without it."""
+    if version.resource_type != "Location" or version.body is None:
+        return None
+    return distance_m(query, msgspec.json.decode(version.body))
+
+
+def search_answer(
+    request: FhirRequest, result: SearchResult, prefix: str, told: tuple[Issue, ...], query: SearchQuery
+) -> Answer:
     """The searchset Bundle of a result; `prefix` is what stands before the type in the address."""
     base = request.fhir_base.encode()
     address = f"{request.fhir_base}/{prefix}{request.resource_type}"
@@ -110,7 +123,7 @@ def search_answer(request: FhirRequest, result: SearchResult, prefix: str, told:
     if result.next_cursor is not None:
         cursor = f"{PAGE_PARAMETER}={quote_plus(result.next_cursor)}"
         links.append(("next", f"{address}?{own}&{cursor}" if own else f"{address}?{cursor}"))
-    entries = [search_entry(version, base, "match") for version in result.matches]
+    entries = [search_entry(version, base, "match", _distance_m(query, version)) for version in result.matches]
     entries += [search_entry(version, base, "include") for version in result.includes]
     if result.issues or told:
         entries.append(outcome_entry((*result.issues, *told)))
