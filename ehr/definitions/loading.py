@@ -123,6 +123,11 @@ def _element(stored: _StoredElement) -> Element:
     )
 
 
+def constraints() -> tuple[Constraint, ...]:
+    """Every invariant of the base definitions."""
+    return _document.constraints
+
+
 @cache
 def structure(name: str) -> Structure:
     """The definition of a resource or data type; KeyError for an unknown one."""

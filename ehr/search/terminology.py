@@ -54,7 +54,7 @@ async def expanded(
         BadSearch: a value set or code system is not known here, or says what cannot be evaluated; named.
         TooCostly: more codes or more reads than `ehr.search.limits` allows.
     """
-    reader = _Terminology(connection, row_filter, hasher)
+    reader = Terminology(connection, row_filter, hasher)
     found: dict[Criterion, Criterion] = {}
     for clause in query.clauses:
         for criterion in criteria_of(clause):
@@ -64,7 +64,7 @@ async def expanded(
     return replace(query, clauses=clauses)
 
 
-async def _expanded(reader: "_Terminology", criterion: Criterion) -> Criterion:
+async def _expanded(reader: "Terminology", criterion: Criterion) -> Criterion:
     tokens: dict[str, None] = {}
     for value in criterion.values:
         if isinstance(value, TokenValue) and criterion.modifier in SET_MODIFIERS:
@@ -79,30 +79,37 @@ async def _expanded(reader: "_Terminology", criterion: Criterion) -> Criterion:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chosen:
+class Chosen:
     """Codes, and systems that are chosen with every code of theirs."""
 
     codes: frozenset[tuple[str, str]] = frozenset()
     systems: frozenset[str] = frozenset()
 
+    def has(self, system: str | None, code: str) -> bool:
+        """Whether a code is chosen; without a system (None), whether it is in some."""
+        if system is None:
+            return bool(self.systems) or any(code == each for _, each in self.codes)
+        return system in self.systems or (system, code) in self.codes
+
     def tokens(self) -> list[str]:
+        """As index terms are made of them: `system|code`, and `system|` for every code of a system."""
         return [f"{system}|{code}" for system, code in self.codes] + [f"{system}|" for system in self.systems]
 
-    def __or__(self, other: "_Chosen") -> "_Chosen":
-        return _Chosen(self.codes | other.codes, self.systems | other.systems)
+    def __or__(self, other: "Chosen") -> "Chosen":
+        return Chosen(self.codes | other.codes, self.systems | other.systems)
 
-    def __and__(self, other: "_Chosen") -> "_Chosen":
+    def __and__(self, other: "Chosen") -> "Chosen":
         mine = {pair for pair in self.codes if pair in other.codes or pair[0] in other.systems}
         theirs = {pair for pair in other.codes if pair[0] in self.systems}
-        return _Chosen(frozenset(mine | theirs), self.systems & other.systems)
+        return Chosen(frozenset(mine | theirs), self.systems & other.systems)
 
-    def without(self, other: "_Chosen") -> "_Chosen | None":
+    def without(self, other: "Chosen") -> "Chosen | None":
         """What is left; None where a system of which not every code is known would lose single codes."""
         systems = self.systems - other.systems
         if any(system in systems for system, _ in other.codes):
             return None
         kept = {pair for pair in self.codes if pair not in other.codes and pair[0] not in other.systems}
-        return _Chosen(frozenset(kept), systems)
+        return Chosen(frozenset(kept), systems)
 
 
 @lru_cache(maxsize=32)
@@ -111,14 +118,15 @@ def _concepts(body: bytes) -> Concepts:
 
 
 @dataclass(slots=True)
-class _Terminology:
-    """Reads value sets and code systems for one search."""
+class Terminology:
+    """Reads value sets and code systems, and whatever else has a canonical address, for one request."""
 
     connection: asyncpg.Connection
     row_filter: RowFilter
     hasher: TermHasher
+    most_reads: int = limits.TERMINOLOGY_READS
     reads: int = 0
-    sets: dict[str, _Chosen] = field(default_factory=dict)
+    sets: dict[str, Chosen] = field(default_factory=dict)
 
     async def related(self, value: TokenValue, *, upwards: bool) -> list[str]:
         """The tokens of the codes that a code subsumes, or (upwards) that subsume it."""
@@ -129,7 +137,7 @@ class _Terminology:
         codes = concepts.above(value.code) if upwards else concepts.below(value.code)
         return [f"{system}|{code}" for code in codes]
 
-    async def value_set(self, address: str, within: tuple[str, ...] = ()) -> _Chosen:
+    async def value_set(self, address: str, within: tuple[str, ...] = ()) -> Chosen:
         """The codes of a value set; `within` are those that import it."""
         if address in within or len(within) > limits.VALUE_SET_DEPTH:
             raise BadSearch(f"The value set {address[:200]} imports itself, or its imports go too deep")
@@ -137,13 +145,13 @@ class _Terminology:
             self.sets[address] = await self._evaluated(address, (*within, address))
         return self.sets[address]
 
-    async def _evaluated(self, address: str, within: tuple[str, ...]) -> _Chosen:
-        body = await self._body("ValueSet", address)
+    async def _evaluated(self, address: str, within: tuple[str, ...]) -> Chosen:
+        body = await self.body("ValueSet", address)
         if body is None:
             own = codes_of(address)
             if own is None:
                 raise BadSearch(f"The value set {address[:200]} is not stored here")
-            return _Chosen(own)
+            return Chosen(own)
         stored = parse(body)
         try:
             return await self._composed(address, stored.get("compose", {}), within)
@@ -153,13 +161,13 @@ class _Terminology:
                 raise
             return listed
 
-    async def _composed(self, address: str, compose: Mapping[str, Any], within: tuple[str, ...]) -> _Chosen:
+    async def _composed(self, address: str, compose: Mapping[str, Any], within: tuple[str, ...]) -> Chosen:
         if not compose.get("include"):
             raise BadSearch(f"The value set {address[:200]} says neither what it includes nor its whole expansion")
         active = compose.get("inactive") is False
-        chosen: _Chosen | None = _Chosen()
+        chosen: Chosen | None = Chosen()
         for clause in compose["include"]:
-            chosen = (chosen or _Chosen()) | await self._clause(address, clause, within, active=active)
+            chosen = (chosen or Chosen()) | await self._clause(address, clause, within, active=active)
         for clause in compose.get("exclude", ()):
             removed = await self._clause(address, clause, within, active=False)
             chosen = None if chosen is None else chosen.without(removed)
@@ -169,20 +177,20 @@ class _Terminology:
 
     async def _clause(
         self, address: str, clause: Mapping[str, Any], within: tuple[str, ...], *, active: bool
-    ) -> _Chosen:
+    ) -> Chosen:
         """One include or exclude: what its system chooses and each of its value sets has."""
-        chosen: _Chosen | None = None
+        chosen: Chosen | None = None
         if "system" in clause:
             chosen = await self._of_system(address, clause, active=active)
         for imported in clause.get("valueSet", ()):
             other = await self.value_set(imported, within)
             chosen = other if chosen is None else chosen & other
-        return chosen or _Chosen()
+        return chosen or Chosen()
 
-    async def _of_system(self, address: str, clause: Mapping[str, Any], *, active: bool) -> _Chosen:
+    async def _of_system(self, address: str, clause: Mapping[str, Any], *, active: bool) -> Chosen:
         system = clause["system"]
         if clause.get("concept"):
-            return _Chosen(frozenset((system, each["code"]) for each in clause["concept"] if "code" in each))
+            return Chosen(frozenset((system, each["code"]) for each in clause["concept"] if "code" in each))
         version = clause.get("version")
         concepts = await self._code_system(f"{system}|{version}" if version else system)
         filters: Sequence[Mapping[str, Any]] = clause.get("filter", ())
@@ -192,7 +200,7 @@ class _Terminology:
                 raise BadSearch(
                     f"The code system {system[:200]}, from which {address[:200]} chooses, is not stored here"
                 )
-            return _Chosen(frozenset((system, code) for code in own), frozenset({system}))
+            return Chosen(frozenset((system, code) for code in own), frozenset({system}))
         codes = set(concepts.by_code)
         for each in filters:
             found = concepts.chosen(each.get("property", ""), each.get("op", ""), each.get("value", ""))
@@ -202,21 +210,21 @@ class _Terminology:
         if active:
             codes = {code for code in codes if concepts.is_active(code)}
         whole = not filters and not active and not concepts.is_complete
-        return _Chosen(frozenset((system, code) for code in codes), frozenset({system} if whole else ()))
+        return Chosen(frozenset((system, code) for code in codes), frozenset({system} if whole else ()))
 
     async def _code_system(self, address: str) -> Concepts | None:
         """The concepts of a stored CodeSystem that lists any."""
-        body = await self._body("CodeSystem", address)
+        body = await self.body("CodeSystem", address)
         if body is None:
             return None
         concepts = _concepts(body)
         return concepts if concepts.by_code else None
 
-    async def _body(self, resource_type: str, address: str) -> bytes | None:
+    async def body(self, resource_type: str, address: str) -> bytes | None:
         """The resource at a canonical address, with version or the newest, or at `Type/id`; None where none is seen."""
         self.reads += 1
-        if self.reads > limits.TERMINOLOGY_READS:
-            raise TooCostly(f"More than {limits.TERMINOLOGY_READS} value sets and code systems in one search")
+        if self.reads > self.most_reads:
+            raise TooCostly(f"More than {self.most_reads} value sets, code systems and profiles in one request")
         rendering = Rendering(self.row_filter, self.hasher)
         canonical, _, version = address.partition("|")
         if address.startswith(f"{resource_type}/"):
@@ -236,7 +244,7 @@ class _Terminology:
         return fitting[0] if fitting else None
 
 
-def _expansion(stored: Mapping[str, Any]) -> _Chosen | None:
+def _expansion(stored: Mapping[str, Any]) -> Chosen | None:
     """The codes of the expansion that a ValueSet carries; None where it has none or not all of it."""
     expansion = stored.get("expansion")
     if expansion is None:
@@ -250,4 +258,4 @@ def _expansion(stored: Mapping[str, Any]) -> _Chosen | None:
         number += 1
         if "code" in each and each.get("abstract") is not True:
             codes.add((each.get("system", ""), each["code"]))
-    return None if number < expansion.get("total", 0) else _Chosen(frozenset(codes))
+    return None if number < expansion.get("total", 0) else Chosen(frozenset(codes))

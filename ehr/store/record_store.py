@@ -222,6 +222,22 @@ class Store:
         future = asyncio.get_running_loop().create_future()
         return await self._writer.submit(WriteRequest(scope, prepared, note, settlements, merges, future))
 
+    async def rehearse(self, scope: WriteScope, operation: WriteOperation, note: AuditNote) -> set[int]:
+        """Say whether an operation would be written now, and write nothing; no audit row, which is the caller's.
+
+        Returns:
+            Whom the row in place and the new one are about.
+
+        Raises:
+            KanglianError: what the write would raise.
+        """
+        if self._large is not None and is_large([operation]):
+            return await self._large.run(lambda store: store.rehearse(scope, operation, note))
+        prepared = self._preparation.prepare(scope, operation)
+        request = WriteRequest(scope, [prepared], note, (), (), asyncio.get_running_loop().create_future())
+        await self._writer.rehearse(request)
+        return request.holders
+
     def condition(
         self, resource_type: str, pairs: Sequence[tuple[str, str]], *, now: datetime | None = None
     ) -> "SearchQuery":

@@ -134,6 +134,26 @@ class Writer:
         await self._queue.submit(request)
         return [outcome for outcome in request.outcomes if outcome is not None]
 
+    async def rehearse(self, request: WriteRequest) -> None:
+        """Do all that writing the request does, and undo it; raises what the write would raise.
+
+        What was found stands in the request. No row, version or audit row is left.
+        """
+        request.begin()
+        request.entry = audit.note_json(request.note)
+        with database_errors():
+            async with self._pool.acquire() as connection:
+                await connection.execute("begin")
+                try:
+                    await self._write(connection, [request])
+                except _MET_OTHERS as error:
+                    raise Unavailable("Others write these rows now; try again.") from error
+                finally:
+                    if not connection.is_closed():
+                        await connection.execute("rollback")
+        if request.refusal is not None:
+            raise request.refusal
+
     async def _serve(self, batch: list[WriteRequest]) -> None:
         together = [request for request in batch if not request.is_conditional and not request.merges]
         alone = [request for request in batch if request.is_conditional or request.merges]

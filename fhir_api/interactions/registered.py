@@ -19,6 +19,7 @@ from fhir_api.interactions.patch import conditional_patch, patch
 from fhir_api.interactions.read import read
 from fhir_api.interactions.search import search_by_post, search_type
 from fhir_api.interactions.update import conditional_update, update
+from fhir_api.interactions.validate import validate
 from fhir_api.interactions.vread import vread
 from fhir_api.routing import Operation, register, register_operation
 
@@ -73,5 +74,6 @@ def _register_operations() -> None:
     register_operation(Operation("lastn", f"{base}/Observation-lastn", ("type",), ("Observation",)), last_n)
     register_operation(Operation("match", f"{base}/Patient-match", ("type",), ("Patient",)), match, methods=("POST",))
     register_operation(Operation("meta", f"{base}/Resource-meta", ("instance",), ()), meta, "R")
+    register_operation(Operation("validate", f"{base}/Resource-validate", ("type", "instance"), ()), validate)
     for name, handler in (("meta-add", meta_add), ("meta-delete", meta_delete)):
         register_operation(Operation(name, f"{base}/Resource-{name}", ("instance",), ()), handler, "U", ("POST",))

@@ -18,7 +18,7 @@ STATED = {
     "Encounter": {"everything"},
     "Observation": {"lastn"},
 }
-EVERYWHERE = {"meta", "meta-add", "meta-delete"}
+EVERYWHERE = {"meta", "meta-add", "meta-delete", "validate"}
 OF_SYSTEM: set[str] = set()
 
 
