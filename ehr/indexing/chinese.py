@@ -63,19 +63,24 @@ def _dictionary() -> dict[str, str]:
 @lru_cache(maxsize=8192)
 def readings_of(character: str) -> tuple[str, ...]:
     """The syllables that a character is read as, without tones; ü also as v and, as in passports, yu."""
-    found: dict[str, None] = {}
-    for marked in _dictionary().get(str(ord(character)), "").split(","):
-        parts = unicodedata.normalize("NFD", marked)
-        bare = "".join(part for part in parts if not unicodedata.combining(part) or part == _DIAERESIS)
-        if bare:
-            spelt = ("u", "v", "yu") if f"u{_DIAERESIS}" in bare else ("",)
-            found |= dict.fromkeys(bare.replace(f"u{_DIAERESIS}", each) for each in spelt)
-    return tuple(found)
+    marked = _dictionary().get(str(ord(character)), "").split(",")
+    return tuple(dict.fromkeys(spelt for syllable in marked for spelt in _without_tone(syllable)))
+
+
+@lru_cache(maxsize=4096)
+def _without_tone(marked: str) -> tuple[str, ...]:
+    parts = unicodedata.normalize("NFD", marked)
+    bare = "".join(part for part in parts if not unicodedata.combining(part) or part == _DIAERESIS)
+    if not bare:
+        return ()
+    spelt = ("u", "v", "yu") if f"u{_DIAERESIS}" in bare else ("",)
+    return tuple(bare.replace(f"u{_DIAERESIS}", each) for each in spelt)
 
 
 @cache
 def _syllables() -> frozenset[str]:
-    return frozenset(reading for number in _dictionary() for reading in readings_of(chr(int(number))))
+    marked = {syllable for readings in _dictionary().values() for syllable in readings.split(",")}
+    return frozenset(spelt for syllable in marked for spelt in _without_tone(syllable))
 
 
 def han_of(text: str) -> str:
