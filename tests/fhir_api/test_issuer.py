@@ -330,7 +330,6 @@ def test_a_hospital_gets_a_token_by_its_key(platform: Platform) -> None:
         {"jti": "a\x00b"},
         {"nbf": int(time.time()) + 3600},
     ],
-    ids=str,
 )
 def test_wrong_assertions(platform: Platform, changed: dict[str, Any]) -> None:
     answer = client_grant(platform, assertion(platform, **changed))

@@ -128,7 +128,6 @@ def test_issued_tokens_follow_the_accounts(issuer: Issuer) -> None:
         {"typ": "ID"},
         {"typ": "Refresh"},
     ],
-    ids=str,
 )
 async def test_wrong_claims(issuer: Issuer, verifier: TokenVerifier, changed: dict[str, Any]) -> None:
     await refused(verifier, signed(issuer, **changed))
