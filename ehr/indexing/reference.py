@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from ehr.definitions import is_resource_type
+from ehr.indexing.chinese import identity_number
 from ehr.indexing.entries import IndexEntries
 from ehr.indexing.plan import JoinedLeaf, Leaf
 from ehr.indexing.token import CACHED_VALUES, Term
@@ -72,7 +73,7 @@ class ReferenceLeaf(JoinedLeaf):
             terms.append(self._term("uri", text) if target is None else target[2] ^ self._salt)
         identifier = value.get("identifier")
         if identifier is not None and "value" in identifier:
-            number = identifier["value"]
+            number = identity_number(identifier["value"]) or identifier["value"]
             system = identifier.get("system", "")
             terms += (self._term("identifier", number), self._term("identifier", f"{system}|{number}"))
         return terms

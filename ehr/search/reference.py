@@ -9,6 +9,7 @@ from ehr.search import person
 from ehr.search.query import Criterion, ReferenceValue, TokenValue
 from ehr.search.rendering import NEVER, Condition, Rendering
 from ehr.search.text import unescape
+from ehr.search.token import as_identity
 
 MODIFIERS = frozenset({"missing", "identifier", "mdm"})
 _LOCAL = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
@@ -82,7 +83,7 @@ def _of_holders(
 def _identified(rendering: Rendering, criterion: Criterion) -> Condition:
     terms = tuple(
         rendering.hasher.term(criterion.resource_type, criterion.code, "identifier", value.text)
-        for value in criterion.values
+        for value in map(as_identity, criterion.values)
         if isinstance(value, TokenValue)
     )
     return Condition(terms) if terms else NEVER

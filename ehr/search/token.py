@@ -75,7 +75,7 @@ def parse_text(name: str, text: str) -> TokenValue:
 
 def condition(rendering: Rendering, _alias: str, criterion: Criterion) -> Condition:
     """Rows with one of the tokens; with `:not` and `:not-in`, all others, those without the parameter included."""
-    values = [_as_identity(value) for value in criterion.values] if _identifies(criterion) else criterion.values
+    values = [as_identity(value) for value in criterion.values] if _identifies(criterion) else criterion.values
     asked = [each for value in values for each in _asked(criterion.modifier, value)]
     terms = tuple(
         term
@@ -96,7 +96,7 @@ def _identifies(criterion: Criterion) -> bool:
     return "Identifier" in selected_types(criterion.resource_type, parameter.expression or "")
 
 
-def _as_identity(value: Value) -> Value:
+def as_identity(value: Value) -> Value:
     """A token whose value is an identity number as rows store it (SC-59)."""
     number = identity_number(value.code) if isinstance(value, TokenValue) else None
     if number is None or not isinstance(value, TokenValue):

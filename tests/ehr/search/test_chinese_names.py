@@ -36,6 +36,13 @@ ROWS = [
     patient("wide", {"text": "ＬＩ　ｗｅｉ"}),
     patient("long", {"text": "买买提吐尔逊阿卜杜拉"}),
     {"resourceType": "Practitioner", "id": "doctor", "name": [{"family": "李", "given": ["雷"]}]},
+    {
+        "resourceType": "Encounter",
+        "id": "visit",
+        "status": "planned",
+        "class": {"code": "AMB"},
+        "subject": {"identifier": {"system": ID, "value": "110105-19491231-002x"}},
+    },
     {"resourceType": "Organization", "id": "hospital", "name": "王小明诊所"},
 ]
 WANG = {"parts", "text"}
@@ -158,6 +165,12 @@ async def test_identity_numbers_in_any_writing(store: Store, asked: str, found: 
     assert await patients(store, f"identifier={asked}") == found
     everybody = {row["id"] for row in ROWS if row["resourceType"] == "Patient"}
     assert await patients(store, f"identifier:not={asked}") == everybody - found
+
+
+async def test_identity_numbers_of_references(store: Store) -> None:
+    for asked in ("11010519491231002x", "110105-19491231-002X", f"{ID}|11010519491231002X"):
+        assert await ask_all(store, f"Encounter?subject:identifier={asked}") == ["Encounter/visit"], asked
+    assert await ask_all(store, "Encounter?subject:identifier=urn:other|11010519491231002X") == []
 
 
 async def test_an_identity_number_of_a_type(store: Store) -> None:

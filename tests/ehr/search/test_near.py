@@ -73,7 +73,11 @@ def within(north: float, east: float, km: float) -> set[str]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def _filled(store: Store, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
-    kept = [Kept(one, START_US + n, 0, custodian=1 + n % 2) for n, one in enumerate(ROWS)]
+    roles = [
+        {"resourceType": "PractitionerRole", "id": name, "location": [{"reference": f"Location/{name}"}]}
+        for name in ("beijing", "suva", "nowhere")
+    ]
+    kept = [Kept(one, START_US + n, 0, custodian=1 + n % 2) for n, one in enumerate([*ROWS, *roles])]
     await fill(connection, store.hasher, kept)
     await connection.close()
 
@@ -126,6 +130,10 @@ async def test_totals_scopes_and_the_rest_of_the_grammar(store: Store) -> None:
         assert len(await found(store, everywhere)) == len(ROWS) - 4, everywhere
     assert len(await ask_all(store, "Location?near:missing=true")) == 4
     assert len(await ask_all(store, "Location?near:missing=false")) == len(ROWS) - 4
+    assert await ask_all(store, "PractitionerRole?location.near=39.9|116.4|5|km") == ["PractitionerRole/beijing"]
+    assert await ask_all(store, "PractitionerRole?location.near=-18|178|200|km") == ["PractitionerRole/suva"]
+    near = await ask_all(store, "Location?_has:PractitionerRole:location:_id=suva&near=-18|178|200|km")
+    assert near == ["Location/suva"]
     seen: set[str] = set()
     for custodian in (1, 2):
         sees = AllOf((Everything(), CustodianIn(frozenset({custodian}))))
