@@ -90,6 +90,8 @@ class Profile:
     url: str
     type: str
     root: ElementRules
+    is_modifier: bool = False
+    """Of an Extension: it stands in modifierExtension, and nowhere else."""
     missing_base: str = ""
     """A definition on which it builds and which is not known here."""
 

@@ -62,7 +62,7 @@ def profile_of(chain: Sequence[Mapping[str, Any]], missing_base: str = "") -> Pr
         tree.latest = {}
         for element in elements or _elements(definition, "differential"):
             tree.apply(element)
-    return Profile(str(last.get("url", "")), type_name, tree.root, missing_base)
+    return Profile(str(last.get("url", "")), type_name, tree.root, tree.is_modifier, missing_base)
 
 
 def has_snapshot(definition: Mapping[str, Any]) -> bool:
@@ -82,11 +82,14 @@ class _Tree:
         self.root = ElementRules(type_name, (type_name,))
         self.latest: dict[str, ElementRules] = {}
         """What stood last at each path: the parent of elements without ids."""
+        self.is_modifier = False
 
     def apply(self, element: Mapping[str, Any]) -> None:
         """Add what one ElementDefinition asks."""
         path = str(element.get("path", ""))
         rules = self._found(element, path)
+        if rules is self.root and "isModifier" in element:
+            self.is_modifier = element["isModifier"] is True
         _take_counts(rules, element)
         _take_values(rules, element)
         _take_types(rules, element)

@@ -27,23 +27,25 @@ class Slices:
         self._conforms = conforms
 
     def holds(self, rules: ElementRules, node: Node, discriminators: Sequence[Discriminator]) -> bool:
-        """Whether an element is in a slice: every discriminator says so."""
-        return all(self._met(each, rules, node) for each in discriminators)
+        """Whether an element is in a slice: every discriminator says so about which the slice says anything."""
+        said = [self._met(each, rules, node) for each in discriminators]
+        return False not in said and True in said
 
-    def _met(self, discriminator: Discriminator, rules: ElementRules, node: Node) -> bool:
+    def _met(self, discriminator: Discriminator, rules: ElementRules, node: Node) -> bool | None:
+        """None where the slice asks nothing of what the discriminator selects."""
         found = self._selected(discriminator.path, node)
         wanted = self._rules_at(rules, discriminator.path)
         match discriminator.kind:
             case "exists":
                 if any(each.max == 0 for each in wanted):
                     return not found
-                return bool(found) or not any(each.min for each in wanted)
+                return bool(found) if any(each.min for each in wanted) else None
             case "type":
                 kinds = [kind for each in wanted for kind in each.types or ()]
-                return bool(kinds) and any(self._is_of(each, kinds, discriminator.path) for each in found)
+                return any(self._is_of(each, kinds, discriminator.path) for each in found) if kinds else None
             case "profile":
                 named = tuple(name for each in wanted for kind in each.types or () for name in kind.profiles)
-                return bool(named) and any(self._conforms(each, named) for each in found)
+                return any(self._conforms(each, named) for each in found) if named else None
             case _:
                 return self._has_value(discriminator.path, rules, wanted, found)
 
@@ -86,12 +88,12 @@ class Slices:
         fixed = {each.fixed for each in self._children(rules, "url") if isinstance(each.fixed, str)}
         return fixed or {each.partition("|")[0] for kind in rules.types or () for each in kind.profiles}
 
-    def _has_value(self, path: str, rules: ElementRules, wanted: list[ElementRules], found: list[Node]) -> bool:
+    def _has_value(self, path: str, rules: ElementRules, wanted: list[ElementRules], found: list[Node]) -> bool | None:
         if path == "url" and "Extension" in rules.possible:
             urls = self._urls(rules)
             return any(each.value in urls for each in found)
         asking = [each for each in wanted if self._says(each)]
-        return bool(asking) and all(any(self.has_values(each, node) for node in found) for each in asking)
+        return all(any(self.has_values(each, node) for node in found) for each in asking) if asking else None
 
     def _is_of(self, node: Node, kinds: Sequence[TypeRule], path: str) -> bool:
         if path.endswith("resolve()"):

@@ -54,6 +54,9 @@ class _Walk:
             if kind == "resource":
                 self.resource(value, inner, set())
             elif isinstance(url := value.get("url"), str) and url in known:
+                if known[url].is_modifier is not (kind == "modifierExtension"):
+                    wanted = "modifierExtension" if known[url].is_modifier else "extension"
+                    self.findings.add(inner, "structure", f"The extension {url[:200]} stands in {wanted} only")
                 self._checking(resource).profile(known[url], Node(value, "Extension"), inner)
 
     def named(
@@ -89,7 +92,7 @@ def _is_resource(value: Mapping[str, Any]) -> bool:
 
 
 def _within(resource: Mapping[str, Any], place: Place) -> Iterator[tuple[Mapping[str, Any], Place, str]]:
-    """Extensions, and the outermost resources, within a resource."""
+    """Extensions with the member in which they stand, and the outermost resources, within a resource."""
     waiting: list[tuple[Mapping[str, Any], Place]] = [(resource, place)]
     while waiting:
         value, here = waiting.pop()
@@ -104,5 +107,5 @@ def _within(resource: Mapping[str, Any], place: Place) -> Iterator[tuple[Mapping
                     yield each, inner, "resource"
                     continue
                 if name in _EXTENSIONS:
-                    yield each, inner, "extension"
+                    yield each, inner, name
                 waiting.append((each, inner))

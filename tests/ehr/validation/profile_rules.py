@@ -270,6 +270,21 @@ RULES: dict[str, tuple[Json, Json, Json, tuple[str, str]]] = {
         observation(category=[coded("vital-signs", system="urn:other")]),
         ("required", "Observation.category"),
     ),
+    "slices of which one says nothing by a discriminator": (
+        profile(
+            "p",
+            "Observation",
+            at("Observation.referenceRange", slicing=slicing(("pattern", "type"), ("pattern", "appliesTo"))),
+            at("Observation.referenceRange:both", max="1"),
+            at("Observation.referenceRange:both.type", min=1, patternCodeableConcept=coded("normal")),
+            at("Observation.referenceRange:both.appliesTo", min=1, patternCodeableConcept=coded("2036-2")),
+            at("Observation.referenceRange:one", min=1),
+            at("Observation.referenceRange:one.type", min=1, patternCodeableConcept=coded("treatment")),
+        ),
+        observation(referenceRange=[{"text": "a", "type": coded("treatment")}]),
+        observation(referenceRange=[{"text": "a", "type": coded("normal"), "appliesTo": [coded("2036-2")]}]),
+        ("required", "Observation.referenceRange"),
+    ),
     "slice by value set": (
         profile(
             "p",

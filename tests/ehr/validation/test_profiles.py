@@ -134,6 +134,21 @@ def test_extensions_are_checked_where_their_profile_is_stored() -> None:
     assert not found(holder, extension, asked=())
 
 
+def test_modifiers_stand_where_modifiers_do() -> None:
+    plain, modifier = profile("plain", "Extension"), profile("not", "Extension")
+    modifier["differential"]["element"][0]["isModifier"] = True
+    right = {
+        "extension": [{"url": URL + "plain", "valueCode": "a"}],
+        "modifierExtension": [{"url": URL + "not", "valueCode": "a"}],
+    }
+    assert not found(patient(**right), plain, modifier, asked=())
+    wrong = {"extension": right["modifierExtension"], "modifierExtension": right["extension"]}
+    assert told(found(patient(**wrong), plain, modifier, asked=())) == [
+        ("error", "structure", "Patient.extension[0]"),
+        ("error", "structure", "Patient.modifierExtension[0]"),
+    ]
+
+
 def test_resources_within_name_profiles_of_their_own() -> None:
     named = profile("named", "Patient", at("Patient.name", min=1))
     inner = patient(meta={"profile": [URL + "named"]})
