@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 import pytest_asyncio
@@ -25,6 +24,7 @@ from ehr.bulk.export_files import published
 from ehr.bulk.export_request import ExportRequest
 from ehr.store import Store, migrate
 from tests.consent.house import LOADER, House, observation, patient
+from tests.flow.mid_job import held_exports
 from tests.flow.running import CHECKOUT, KANGLIAN, free_port, until
 
 pytestmark = [pytest.mark.flow, pytest.mark.database, pytest.mark.asyncio(loop_scope="module")]
@@ -159,30 +159,27 @@ async def _until(house: House, identity: str, within_s: float = 60) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _mid_job(house: House, database_url: str, folder: Path) -> tuple[str, asyncpg.Connection]:
-    """A job whose worker has written its first rows and cannot go on: the table it looks into next is locked."""
-    holding = await asyncpg.connect(database_url)
-    await holding.execute("begin")
-    await holding.execute("lock table change_log in access exclusive mode")
-    identity = await asked(house)
-    end = time.monotonic() + 60
-    while not any(path.stat().st_size for path in (folder / identity).glob("*.ndjson")):
-        assert time.monotonic() < end, "nobody began"
+async def _has_written(folder: Path) -> None:
+    end = time.monotonic() + 30
+    while not any(path.stat().st_size for path in folder.glob("*.ndjson")):  # noqa: ASYNC240 - a local folder
+        assert time.monotonic() < end, "nothing written"
         await asyncio.sleep(0.05)
-    assert await state(house, identity) == "running"
-    return identity, holding
 
 
+@pytest.mark.timeout(600)
 async def test_jobs_outlive_kill_of_worker_and_broker(house: House, celery: Celery, database_url: str) -> None:
     folder = celery.data_dir / "bulk"
     plain = await asked(house)
     await _until(house, plain)
     await require_complete(house, folder, plain)
     for round_ in range(ROUNDS):
-        identity, holding = await _mid_job(house, database_url, folder)
-        celery.kill("worker")
-        celery.kill_broker()
-        await holding.close()
+        async with held_exports(database_url) as held:
+            identity = await asked(house)
+            await held.take()
+            await _has_written(folder / identity)
+            assert await state(house, identity) == "running"
+            celery.kill("worker")
+            celery.kill_broker()
         during = await asked(house)  # nobody can be told of it now
         if round_ % 2:
             celery.kill("beat")
