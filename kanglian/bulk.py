@@ -108,7 +108,7 @@ class BulkWork:
     async def expire(self, job: Job) -> None:
         """Remove the files of a bulk job that was cancelled, or whose time is over."""
         identity = str(job.payload["bulk"])
-        await jobs.mark_gone(self.store.pool, identity)
+        await jobs.forget(self.store.pool, identity)
         export.remove(self.folder / identity)
 
 

@@ -33,6 +33,7 @@ from ehr.store import Store
 from ehr.store.bodies import open_body, opener
 from ehr.store.clock import now_us
 from ehr.store.database import database_errors
+from ehr.store.room import require_room
 
 Decide = Callable[[], Awaitable[ReadScope]]
 """What the client may see now, decided from the claims that it asked with."""
@@ -186,6 +187,7 @@ class Export:
 
     async def _write(self, resource_type: str, rows: Sequence[asyncpg.Record], *, save: bool) -> None:
         if rows:
+            require_room(self.store.has_room)  # the files lie beside the record
             self._remember(rows)
             bodies = _bodies(rows)
             elements = self.request.elements_of(resource_type)

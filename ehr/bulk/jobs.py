@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from ehr.audit_note import AuditNote
-from ehr.errors import KanglianError
+from ehr.errors import KanglianError, TooCostly
 from ehr.store import audit
 from ehr.store.clock import now_us
 from ehr.store.database import database_errors
@@ -25,6 +25,7 @@ KINDS: Mapping[Kind, str] = {"export": "bulk-export", "import": "bulk-import"}
 """Kinds of jobs in the job table."""
 EXPIRE = "bulk-expire"
 """The kind of job that removes the files of a bulk job."""
+MOST_UNDER_WAY = 100
 ALL_KINDS = (*KINDS.values(), EXPIRE)
 LIFE_US = 24 * 3_600 * 1_000_000
 """For how long the files of a completed job are kept."""
@@ -59,6 +60,7 @@ _COLUMNS = (
     "case when b.state in ('accepted', 'running') and j.state = 'failed' then 'failed' else b.state end as state"
 )
 _FIND = f"select {_COLUMNS} from bulk_job b left join job j on j.job = b.job where b.id = $1 and b.state <> 'gone'"
+_UNDER_WAY = "select count(*) from bulk_job where caller->>'client' = $1 and state in ('accepted', 'running')"
 _MINE = "exists (select from job j where j.job = $2 and j.attempts = $3 and j.state = 'claimed')"
 
 
@@ -69,10 +71,16 @@ def _text(value: object) -> str:
 async def ask(
     pool: asyncpg.Pool, kind: Kind, caller: Mapping[str, Any], request: Mapping[str, Any], *, not_before_us: int = 0
 ) -> str:
-    """Write down what is asked, with the job that will do it; the new bulk job's id."""
+    """Write down what is asked, with the job that will do it; the new bulk job's id.
+
+    Raises:
+        TooCostly: too many of this client are under way.
+    """
     identity = secrets.token_urlsafe(16)
     with database_errors():
         async with pool.acquire() as connection, connection.transaction():
+            if await connection.fetchval(_UNDER_WAY, caller.get("client")) >= MOST_UNDER_WAY:
+                raise TooCostly(f"{MOST_UNDER_WAY} bulk jobs of this client are under way; wait for them, or end some.")
             job = await enqueue(connection, KINDS[kind], {"bulk": identity}, not_before_us=not_before_us)
             await connection.execute(
                 "insert into bulk_job (id, kind, caller, request, created_at, job) "
@@ -188,7 +196,7 @@ async def end(pool: asyncpg.Pool, identity: str) -> None:
             await enqueue(connection, EXPIRE, {"bulk": identity})
 
 
-async def mark_gone(pool: asyncpg.Pool, identity: str) -> None:
-    """The files are removed: the address answers no more."""
+async def forget(pool: asyncpg.Pool, identity: str) -> None:
+    """The files are being removed: nothing is kept of the job, and its address answers no more."""
     with database_errors():
-        await pool.execute("update bulk_job set state = 'gone', progress = '{}' where id = $1", identity)
+        await pool.execute("delete from bulk_job where id = $1", identity)

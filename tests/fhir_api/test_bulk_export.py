@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from consent.service import Consent
+from ehr.bulk import jobs
 from ehr.store import Store
 from ehr.store.jobs import run_jobs
 from kanglian.bulk import BulkWork
@@ -243,6 +244,18 @@ def test_who_may_ask(platform: Platform) -> None:
     hidden, absent = hospital.get("/fhir/Group/g/$export"), hospital.get("/fhir/Group/absent/$export")
     assert (hidden.status_code, hidden.json()) == (absent.status_code, absent.json())
     assert hidden.status_code == 404
+
+
+def test_no_client_asks_for_more_than_will_be_done(
+    platform: Platform, loader: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MOST_UNDER_WAY", 0)
+    refused = loader.get("/fhir/$export")
+    assert (refused.status_code, refused.json()["issue"][0]["code"]) == (400, "too-costly")
+    monkeypatch.undo()
+    county = platform.client(client="county-hospital")
+    address = county.get("/fhir/$export").headers["content-location"]
+    assert county.delete(address).status_code == 202
 
 
 @pytest.mark.usefixtures("worker", "loader")

@@ -15,7 +15,7 @@ from ehr.bulk import export, export_rows, jobs
 from ehr.bulk.export import ExportProgress
 from ehr.bulk.export_files import published
 from ehr.bulk.export_request import ExportRequest, TypeFilter
-from ehr.errors import KanglianError
+from ehr.errors import KanglianError, NoRoom
 from ehr.keys import row_key
 from ehr.store import WriteOperation
 from ehr.store.jobs import Job, open_worker, perform
@@ -246,6 +246,22 @@ async def test_an_attempt_that_lost_its_claim_changes_nothing(house: House, data
     assert not await audited(house, trial.identity)
     await trial.attempt()
     assert ids(await trial.lines(), f"{C}twice") == known
+
+
+async def test_a_full_disk_lets_the_job_wait(house: House, database_url: str, tmp_path: Path) -> None:
+    known = await people(house, "full", 2)
+    trial = await Trial(house, database_url, tmp_path, LOADER, ExportRequest("system", ("Patient",))).ask()
+    has_room = house.store.has_room
+    house.store.has_room = lambda: False
+    with pytest.raises(NoRoom):
+        await trial.attempt()
+    house.store.has_room = has_room
+    bulk = await trial.found()
+    assert bulk is not None
+    assert bulk.state == "running"
+    await house.store.pool.execute("update job set not_before = 0")
+    await trial.attempt()
+    assert ids(await trial.lines(), f"{C}full") == known
 
 
 async def test_filters_times_elements_and_people(house: House, database_url: str, tmp_path: Path) -> None:
