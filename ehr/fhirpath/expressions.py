@@ -34,7 +34,10 @@ class CompiledExpression:
         """Compile `expression`; `context_type` is the FHIR type of what it will be run on, if that is no resource."""
         self.expression = expression
         self._context_type = None if context_type is None else model.type_at(context_type)
-        self._closure = closure_of(expression, strict=strict)
+        try:
+            self._closure = closure_of(expression, strict=strict)
+        except RecursionError as error:
+            raise FhirPathError("FHIRPath: too long a chain of steps") from error
 
     def items(
         self,

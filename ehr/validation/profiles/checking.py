@@ -17,7 +17,6 @@ from ehr.validation.profiles.slices import Slices, codes_in
 from ehr.validation.references import contained_types, type_of_reference
 from ehr.validation.report import Place, Report, Scope
 
-_INVARIANT_STEPS = 16
 _WITHOUT_COMPARATOR = frozenset({"SimpleQuantity", "MoneyQuantity"})
 _UNBOUNDED = Slicing()
 Items = Sequence[tuple[Node, Place]]
@@ -63,7 +62,7 @@ class Checking:
         if rules.value_set:
             self._binding(rules.value_set, node, place)
         for constraint in rules.constraints.values():
-            self._clock.tick(_INVARIANT_STEPS)
+            self._clock.tick()
             try:
                 kept = invariant(constraint.expression, node.type)(node, self._resource, self._root)
             except FhirPathError as error:
@@ -112,8 +111,8 @@ class Checking:
 
     def _slice_of(self, rules: ElementRules, slicing: Slicing, node: Node) -> str:
         """The first slice that an element is in; without discriminators, the first that it meets wholly."""
-        self._clock.tick()
         for name, each in rules.slices.items():
+            self._clock.tick()
             if slicing.discriminators:
                 if self._slices.holds(each, node, slicing.discriminators):
                     return name

@@ -12,7 +12,7 @@ from ehr.json_text import parse
 from ehr.search.terminology import Chosen
 from ehr.validation import check
 from ehr.validation.profiles import check_against, findings, load, profiles_named
-from tests.ehr.validation.profile_rules import BASE, COLOURS, RULES, URL, Json, at, patient, profile
+from tests.ehr.validation.profile_rules import BASE, COLOURS, RULES, URL, Json, at, patient, profile, slicing
 
 
 class Written:
@@ -188,3 +188,21 @@ def test_rules_that_take_long_are_ended(monkeypatch: pytest.MonkeyPatch) -> None
     names = [{"given": ["abcdefghij" * 20]} for _ in range(500)]
     with pytest.raises(TooCostly):
         found(patient(name=names), slow)
+
+
+@pytest.mark.parametrize("expression", ["(" * 5_000, "text" + ".text" * 20_000, "true" + " or true" * 20_000])
+def test_rules_that_nobody_can_read_are_told(expression: str) -> None:
+    constraint = {"key": "x", "severity": "error", "human": "a", "expression": expression}
+    by_rule = profile("p", "Patient", at("Patient.name", constraint=[constraint]))
+    assert told(found(patient(name=[{"text": "a"}]), by_rule)) == [("warning", "not-supported", "Patient.name[0]")]
+    told_apart = {"discriminator": [{"type": "value", "path": expression}], "rules": "open"}
+    by_path = profile("p", "Patient", at("Patient.name", slicing=told_apart), at("Patient.name:a", min=1))
+    assert told(found(patient(name=[{"text": "a"}]), by_path)) == [("error", "required", "Patient.name")]
+
+
+def test_more_slices_than_can_be_told_apart_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "LONGEST_S", 0.05)
+    slices = [at(f"Patient.name:s{n}.text", fixedString=str(n)) for n in range(200)]
+    many = profile("p", "Patient", at("Patient.name", slicing=slicing(("value", "text"))), *slices)
+    with pytest.raises(TooCostly):
+        found(patient(name=[{"text": "a"}] * 1_000), many)
