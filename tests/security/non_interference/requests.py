@@ -81,6 +81,8 @@ class Requests:
             )
         elif chosen < 0.54:
             address += "/$meta"
+        elif chosen < 0.56:
+            return Request("GET", f"{address}/$validate")
         elif chosen < 0.6:
             address += rnd.choice(("?_summary=true", "?_elements=id", "?_pretty=true", "?_format=json"))
         return Request("HEAD" if rnd.random() < 0.04 else "GET", address, tuple(headers))
@@ -99,7 +101,7 @@ class Requests:
         if rnd.random() < 0.06 and not any(each.emergency for each in self.views):
             return self._changes()
         if rnd.random() < 0.12 and self.caller.purpose_of_use != "BTG" and not any(e.emergency for e in self.views):
-            return self._around()
+            return self._tried() if rnd.random() < 0.2 else self._around()
         name = self._row()
         pairs = self.questions.query(rnd, name)
         if rnd.random() < 0.05:
@@ -143,6 +145,18 @@ class Requests:
         described = body_of(self.oracle.rows[self._row("Patient")].current.resource)
         kept = {name: value for name, value in described.items() if name == "resourceType" or rnd.random() < 0.8}
         return Request("POST", "/fhir/Patient/$match", JSON_BODY, json.dumps(kept))
+
+    def _tried(self) -> Request:
+        """A write that is only tried: to a row that is there or absent, about persons whom its body names."""
+        rnd, (kind, identity) = self.rnd, self._row()
+        address = f"/fhir/{kind}/{identity if rnd.random() < 0.9 else 'absent'}/$validate"
+        if rnd.random() < 0.3:
+            return Request("POST", f"{address}?mode=delete")
+        resource = self.oracle.rows[kind, identity].current.resource
+        body = body_of(resource) if resource is not None else {"resourceType": kind}
+        if rnd.random() < 0.4:
+            return Request("POST", f"/fhir/{kind}/$validate?mode=create", JSON_BODY, json.dumps(body))
+        return Request("POST", f"{address}?mode=update", JSON_BODY, json.dumps(body | {"id": identity}))
 
     def _changes(self) -> Request:
         """The history of a type or of the system."""
