@@ -4,6 +4,8 @@ A checker goes once through the members of a JSON object: texts are tested throu
 per member; then it looks for what is missing, for two choices at once, and runs the invariants of the type.
 """
 
+from threading import RLock
+
 from ehr.definitions import Element, ElementType, structure
 from ehr.validation import members
 from ehr.validation.invariants import rules_of
@@ -11,15 +13,30 @@ from ehr.validation.primitives import PRIMITIVES
 from ehr.validation.type_checker import TypeChecker
 
 _checkers: dict[str, TypeChecker] = {}
+_unfinished: dict[str, TypeChecker] = {}
+"""What one thread is filling; types contain themselves, so that each stands here before it is filled."""
+_filling = RLock()
 
 
 def checker_of(path: str) -> TypeChecker:
     """The checker of a type ("Patient", "HumanName") or backbone element ("Patient.contact")."""
     checker = _checkers.get(path)
-    if checker is None:
-        checker = _checkers[path] = TypeChecker(path)  # before it is filled, since types contain themselves
-        _fill(checker)
-    return checker
+    if checker is not None:
+        return checker
+    with _filling:
+        checker = _checkers.get(path) or _unfinished.get(path)
+        if checker is not None:
+            return checker
+        is_first = not _unfinished
+        checker = _unfinished[path] = TypeChecker(path)
+        try:
+            _fill(checker)
+            if is_first:
+                _checkers.update(_unfinished)
+        finally:
+            if is_first:
+                _unfinished.clear()
+        return checker
 
 
 def wire_names(element: Element) -> tuple[str, ...]:
