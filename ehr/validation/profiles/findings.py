@@ -26,19 +26,23 @@ class Known:
 
 @dataclass(slots=True)
 class Findings:
-    """The issues found so far, each once."""
+    """The issues found so far, each once; so many errors at most, and as many warnings."""
 
     issues: dict[Issue, None] = field(default_factory=dict)
+    errors: int = 0
 
     def add(self, place: Place, code: str, text: str, severity: Literal["error", "warning"] = "error") -> None:
         """Note a problem, or for a warning what could not be looked at."""
-        if len(self.issues) < MAXIMUM_ISSUES:
-            self.issues[Issue(severity, code, text, expression_of(place))] = None
+        issue = Issue(severity, code, text, expression_of(place))
+        number = self.errors if severity == "error" else len(self.issues) - self.errors
+        if number < MAXIMUM_ISSUES and issue not in self.issues:
+            self.issues[issue] = None
+            self.errors += severity == "error"
 
     @property
     def refuses(self) -> bool:
         """Whether one of them is an error."""
-        return any(issue.severity == "error" for issue in self.issues)
+        return self.errors > 0
 
 
 class Clock:

@@ -96,6 +96,8 @@ async def load(asked: Sequence[str], source: Source) -> Loaded:
         if profile is not None:
             profiles[canonical] = profile
             waiting += profile.named_profiles()
+    beyond = {each for each in waiting if each not in seen and official_type(each) is None}
+    unusable |= dict.fromkeys(beyond, f"more than {MOST_PROFILES} profiles are named")
     addresses = {address for profile in profiles.values() for address in profile.value_sets()}
     sets = {address: await _value_set(address, source) for address in sorted(addresses)}
     return Loaded(Known(profiles, sets), unusable)

@@ -206,3 +206,17 @@ def test_more_slices_than_can_be_told_apart_end(monkeypatch: pytest.MonkeyPatch)
     many = profile("p", "Patient", at("Patient.name", slicing=slicing(("value", "text"))), *slices)
     with pytest.raises(TooCostly):
         found(patient(name=[{"text": "a"}] * 1_000), many)
+
+
+def test_many_warnings_hide_no_error() -> None:
+    entries = [{"resource": patient(meta={"profile": [f"{URL}nowhere-{n}"]})} for n in range(150)]
+    entries.append({"resource": patient(meta={"profile": [URL + "named"]})})
+    named = profile("named", "Patient", at("Patient.name", min=1))
+    issues = found({"resourceType": "Bundle", "type": "collection", "entry": entries}, named, asked=(URL + "named",))
+    assert ("error", "structure", "Bundle") in told(issues)
+    few = {"resourceType": "Bundle", "type": "collection", "entry": [entries[0]] * 150 + entries[-1:]}
+    issues = found(few, named, asked=())
+    assert ("error", "required", "Bundle.entry[150].resource.name") in told(issues)
+    assert sum(issue.severity == "warning" for issue in issues) == 100
+    many = found({"resourceType": "Bundle", "type": "collection", "entry": entries}, named, asked=())
+    assert any("more than 100 profiles" in issue.diagnostics for issue in many)
