@@ -84,6 +84,7 @@ _LAST = "test_kill9.py"
 """Of those the last: many messages come of it, which others would replay."""
 
 
+@pytest.hookimpl(tryfirst=True)  # the groups are read by a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group what shares a platform or a database, for `--dist loadgroup`, the longest group first."""
     for item in items:

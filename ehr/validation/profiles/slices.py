@@ -12,7 +12,7 @@ from ehr.validation.profiles.elements import ABSENT, Discriminator, ElementRules
 from ehr.validation.profiles.findings import Known, fits, same
 from ehr.validation.profiles.reading import official_type
 
-_STEP = re.compile(r"(?:(?P<call>\w+)\((?P<argument>[^)]*)\)|(?P<name>\$?\w+))(?:\.|\Z)")
+_STEP = re.compile(r"(?P<name>\$?\w+)(?:\((?P<argument>[^)]*)\))?")
 Conforms = Callable[[Node, tuple[str, ...]], bool]
 """Whether an element meets one of the profiles."""
 
@@ -62,17 +62,17 @@ class Slices:
         """What the slice asks of the element that a discriminator's path leads to."""
         here = [rules]
         for step in _STEP.finditer(path):
-            name, call, argument = step["name"], step["call"], (step["argument"] or "").strip("'\"")
-            if name == "$this" or call == "resolve":
+            name, is_call, argument = step["name"], step["argument"] is not None, (step["argument"] or "").strip("'\"")
+            if name == "$this" or (is_call and name == "resolve"):
                 continue
-            if call == "extension":
+            if is_call and name == "extension":
                 here = [
                     found for each in here for outer in self._children(each, "extension")
                     for found in outer.slices.values() if argument in self._urls(found)
                 ]  # fmt: skip
-            elif call == "ofType":
+            elif is_call and name == "ofType":
                 here = [found for each in here for found in (each, *each.slices.values()) if _may_be(found, argument)]
-            elif name is not None:
+            elif not is_call:
                 here = [found for each in here for found in self._children(each, name)]
         return here
 
