@@ -9,6 +9,7 @@ PYTHON ?=
 export PYTHON
 # Chosen on the command line: make test PYTEST_ARGS="-k embedded"
 PYTEST_ARGS ?=
+TWO_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -20,10 +21,10 @@ run: set-up ## run the platform with everything embedded, demo data on the first
 	@exec $(BIN)/kanglian serve
 
 test: set-up ## run the test suite (no Java, no Node)
-	@exec $(BIN)/pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	@exec $(BIN)/pytest $(TWO_PROCESSES) $(PYTEST_ARGS)
 
 test-all: set-up ## the suite with the long rounds (30 kill -9 rounds a process kind)
-	@KANGLIAN_TEST_ALL=1 exec $(BIN)/pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
+	@KANGLIAN_TEST_ALL=1 exec $(BIN)/pytest $(TWO_PROCESSES) $(PYTEST_ARGS)
 
 check: set-up ## linters, formatting, types, import rules
 	$(BIN)/ruff check .

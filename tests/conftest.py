@@ -78,16 +78,12 @@ def _statements_carry_scopes() -> Iterator[None]:
     assert not _EXAMINATION.unscoped(_STATEMENTS)
 
 
-_TOGETHER = "flow"
-"""Tests that start whole platforms go to one process, one after another; they come first, since they take longest."""
+_FIRST = "flow"
+"""Tests that start whole platforms take longest: of two processes neither is to begin with them at the end."""
 _LAST = "test_kill9.py"
 """Of those the last: many messages come of it, which others would replay."""
 
 
-@pytest.hookimpl(tryfirst=True)  # the groups are read by a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group what shares a platform or a database, for `--dist loadgroup`, the longest group first."""
-    for item in items:
-        is_flow = item.path.parent.name == _TOGETHER
-        item.add_marker(pytest.mark.xdist_group(_TOGETHER if is_flow else str(item.path)))
-    items.sort(key=lambda item: (item.path.parent.name != _TOGETHER, item.path.name == _LAST))
+    """Put the longest first; `--dist loadfile` hands out files in this order."""
+    items.sort(key=lambda item: (item.path.parent.name != _FIRST, item.path.name == _LAST))
