@@ -51,7 +51,7 @@ class LargeWrites:
 
     async def _in_thread(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
+            self._loop = type(asyncio.get_running_loop())()  # uvloop's, where the server runs on it
             self._thread = threading.Thread(target=self._loop.run_forever, name="large-writes", daemon=True)
             self._thread.start()
 
