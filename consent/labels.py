@@ -6,7 +6,7 @@ https://terminology.hl7.org/CodeSystem/v3-Confidentiality, https://terminology.h
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -255,8 +255,15 @@ def _security_labels(resource: Mapping[str, Any]) -> int:
     return _LEVEL_BIT.get(LEVELS[highest], 0) if highest >= 0 else 0
 
 
-def targets_of(resource: Mapping[str, Any], element: tuple[str, ...]) -> Iterator[str]:
+def targets_of(resource: Mapping[str, Any], element: tuple[str, ...]) -> Sequence[str]:
     """The literal references at a path, "Type/id" as written."""
+    if len(element) == 1:
+        value = resource.get(element[0])
+        if value is None:
+            return ()
+        if value.__class__ is dict:  # most elements are one reference, or absent
+            reference = value.get("reference")
+            return (reference,) if reference.__class__ is str else ()
     level: list[Any] = [resource]
     for name in element:
         following: list[Any] = []
@@ -264,9 +271,7 @@ def targets_of(resource: Mapping[str, Any], element: tuple[str, ...]) -> Iterato
             value = node.get(name) if isinstance(node, dict) else None
             following.extend(value if isinstance(value, list) else () if value is None else (value,))
         level = following
-    for node in level:
-        if isinstance(node, dict) and isinstance(node.get("reference"), str):
-            yield node["reference"]
+    return [node["reference"] for node in level if isinstance(node, dict) and isinstance(node.get("reference"), str)]
 
 
 def with_level(labels: int) -> int:

@@ -5,7 +5,7 @@ Bundle entries included, must be visible too. A type without a rule is seen by n
 """
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -69,8 +69,10 @@ class Naming:
     """True where personal content stands in a row that everybody would see."""
 
 
-def _patients(references: Iterator[str], base_url: str) -> Iterator[str]:
+def _patients(references: Iterable[str], base_url: str) -> Iterator[str]:
     for reference in references:
+        if "Patient/" not in reference:
+            continue
         split = split_reference(reference, base_url)
         if split is not None and split[0] == "Patient":
             yield split[1]
@@ -96,7 +98,7 @@ def name_persons(
     if resource_type == "Patient":
         resource = {**resource, "id": resource_id}
     found = dict.fromkeys(_first_named(resource, rule, base_url))
-    found.update(dict.fromkeys(_patients(iter(reading.references), base_url)))
+    found.update(dict.fromkeys(_patients(reading.references, base_url)))
     personal_inside = False
     for inside_type, identity in reading.inside:
         if inside_type == "Patient" and identity and resource_type == "Bundle":
