@@ -84,7 +84,7 @@ class Refresher:
     def _write_changes(self, manifest: Manifest, changes: list[LoggedChange]) -> None:
         gazetteer = Gazetteer(manifest.gazetteer)
         rows: dict[str, list[dict[str, Any]]] = {}
-        for change in changes:
+        for change in {each.key: each for each in changes}.values():  # all changes of a row come with it as it is now
             if change.resource_type in written_types():
                 rows.setdefault(change.resource_type, []).append(self._row(change, gazetteer))
         manifest.number += 1
@@ -101,7 +101,7 @@ class Refresher:
             "deleted": change.body is None or change.labels != 0 or bool(change.others),
         }
         if not row["deleted"] and change.body is not None:
-            row.update(columns_of(change.resource_type, json_text.parse(change.body), gazetteer))
+            row.update(columns_of(change.resource_type, json_text.parse_stored(change.body), gazetteer))
         return row
 
     def _people_table(self, people: list[tuple[int, int, bool]]) -> pa.Table:
@@ -128,7 +128,7 @@ def _learn_townships(manifest: Manifest, changes: list[LoggedChange]) -> bool:
     for change in changes:
         if change.resource_type != "Location" or change.body is None:
             continue
-        place = json_text.parse(change.body)
+        place = json_text.parse_stored(change.body)
         codings = place.get("physicalType", {}).get("coding", ())
         if (
             any(coding.get("system") == _AREA and coding.get("code") == "area" for coding in codings)

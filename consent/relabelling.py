@@ -163,7 +163,7 @@ def _references(row: StoredRow, resource: Mapping[str, object], base_url: str) -
 
 async def _batch(connection: asyncpg.Connection, rows: Sequence[StoredRow], consent: "Consent") -> int:
     """Raise what these rows lack, and what their neighbours lack through them; says how many bits were missing."""
-    resources = [json_text.parse(row.body) for row in rows]
+    resources = [json_text.parse_stored(row.body) for row in rows]
     read = [read_resource(resource).labels for resource in resources]
     if rows and rows[0].version:
         missing = [(row.key, row.version, said & ~row.labels) for row, said in zip(rows, read, strict=True)]

@@ -167,7 +167,7 @@ async def _read(
         if version.body is None:
             deleted.append((version.key, version.version))
             continue
-        resource = json_text.parse(version.body)
+        resource = json_text.parse_stored(version.body)
         reading = read_resource(resource)
         said[version.version] = reading.labels & SENSITIVE
         _add_ways(version, resource, reading.urls, carrying, base_url)

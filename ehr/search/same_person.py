@@ -78,7 +78,7 @@ async def same_person(
     found = []
     for row in rows:
         version = version_of(row, type_name(row["type"]), row["id"], row["key"])
-        grade = _grade(described, json_text.parse(version.body or b"{}"))
+        grade = _grade(described, json_text.parse_stored(version.body or b"{}"))
         if grade is not None:
             found.append(Match(version, grade))
     found.sort(key=lambda match: (-SCORES[match.grade], match.version.resource_id))

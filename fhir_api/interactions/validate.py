@@ -102,7 +102,7 @@ async def _stored(request: FhirRequest) -> dict[str, Any]:
     scope = await request.read_scope("read", (request.resource_type,))
     request.audited = True
     version = await request.services.store.read(scope, request.resource_type, request.resource_id, request.note())
-    return json_text.parse(version.body or b"{}")
+    return json_text.parse_stored(version.body or b"{}")
 
 
 async def _problems(request: FhirRequest, resource: dict[str, Any], profiles: Sequence[str]) -> list[Issue]:
