@@ -7,6 +7,7 @@ the processing ..."), https://hl7.org/fhir/R4/bundle.html#references
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -75,9 +76,11 @@ class LinkRewriter:
         """The minified resource with its links rewritten; `base` makes relative references absolute to compare them."""
         if not self._addresses:
             return resource
-        resource = self._links[base is not None].sub(lambda found: self._member(found, base), resource)
-        if any(start in resource for start in self._array_starts):
-            resource = _ARRAY.sub(lambda found: self._members(found, base), resource)
+        resource = self._links[base is not None].sub(partial(self._member, base=base), resource)
+        for start in self._array_starts:
+            if start in resource:
+                resource = _ARRAY.sub(partial(self._members, base=base), resource)
+                break
         if b'"div":"' in resource and (b"href" in resource or b"src" in resource):
             resource = _DIV.sub(lambda found: self._narrative(found, base), resource)
         return resource

@@ -49,21 +49,33 @@ def parse(data: bytes | str) -> dict[str, Any]:
     Raises:
         Malformed: no JSON, not an object, or one of the refusals that the module's text lists.
     """
-    value = parse_value(data)
+    return parse_body(data)[0]
+
+
+def parse_body(data: bytes | str) -> tuple[dict[str, Any], bytes]:
+    """As `parse`, and the text minified, as `splice` takes it."""
+    value, text = _parsed(data)
     if not isinstance(value, dict):
         raise Malformed("The JSON text is not an object")
-    return value
+    return value, text
 
 
 def parse_value(data: bytes | str) -> Any:
     """As `parse`, for any JSON value at the top (a JSON Patch is an array)."""
+    return _parsed(data)[0]
+
+
+def _parsed(data: bytes | str) -> tuple[Any, bytes]:
     text = _text(data)
     try:
         _require_bounds(text)
         value = _decoder.decode(text)
         _require_depth(text, value)
-        if _encoder.encode(value) != text and _encoder.encode(value) != msgspec.json.format(text, indent=-1):
-            _require_unique_keys(text)
+        encoded = _encoder.encode(value)
+        if encoded != text:
+            text = msgspec.json.format(text, indent=-1)
+            if encoded != text:
+                _require_unique_keys(text)
     except RecursionError:
         raise Malformed(f"The JSON text is nested deeper than {MAXIMUM_DEPTH}") from None
     except UnicodeDecodeError as error:
@@ -72,7 +84,7 @@ def parse_value(data: bytes | str) -> Any:
         raise Malformed("The JSON text is malformed: a number's exponent is absurd") from None
     except ValueError as error:  # msgspec's errors are ValueErrors too
         raise Malformed(f"The JSON text is malformed: {_reason(error)}") from None
-    return value
+    return value, text
 
 
 def parse_stored(data: bytes) -> dict[str, Any]:
@@ -97,9 +109,9 @@ def splice(
     """A resource's bytes with `id`, `meta.versionId` and `meta.lastUpdated` set, every other token as it was.
 
     The result is minified and starts with resourceType, id and meta; profile, security, tag, source and extensions of
-    meta survive. `data` must have passed `parse`. `resource_type` may be left out where `data` states it.
+    meta survive. `data` is minified and has passed `parse`. `resource_type` may be left out where `data` states it.
     """
-    members: dict[str, Any] = _raw_object.decode(minify(data))
+    members: dict[str, Any] = _raw_object.decode(data)
     stated = members.pop("resourceType", None)
     for replaced in ("id", "_id"):
         members.pop(replaced, None)

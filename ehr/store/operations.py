@@ -40,7 +40,8 @@ class WriteOperation:
     """One create, update or delete.
 
     Either `body` (the bytes as sent) or `resource` (parsed, decimals as Decimal) is given for create and update; with
-    both, `resource` must be what `body` says. `condition` makes the operation conditional, on `matches` of its search.
+    both, `body` is minified and `resource` what it says. `condition` makes the operation conditional, on `matches` of
+    its search.
     """
 
     method: Method

@@ -142,7 +142,7 @@ def _content(operation: WriteOperation) -> tuple[dict[str, Any], bytes]:
         return operation.resource, operation.body or json_text.encode(operation.resource)
     if operation.body is None:
         raise Invalid("There is no resource to write.")
-    return json_text.parse(operation.body), operation.body
+    return json_text.parse_body(operation.body)
 
 
 def _id_of(operation: WriteOperation, resource: dict[str, Any]) -> str:

@@ -125,7 +125,8 @@ def test_bombs_are_refused_cheaply(data: bytes) -> None:
 def test_splice_sets_id_and_meta_and_keeps_the_rest() -> None:
     data = b""" { "meta" : {"versionId":"9","_versionId":{"id":"x"},"source":"urn:a","tag":[{"code":"\\u0061"}]},
         "id":"old", "resourceType" : "Observation", "valueQuantity": { "value": 72.50 }, "note":[{"text":"a\\/b"}] }"""
-    spliced = json_text.splice(data, resource_id="n1", version=3, last_updated_iso="2024-01-02T03:04:05.678Z")
+    _, minified = json_text.parse_body(data)
+    spliced = json_text.splice(minified, resource_id="n1", version=3, last_updated_iso="2024-01-02T03:04:05.678Z")
     assert spliced == (
         b'{"resourceType":"Observation","id":"n1","meta":{"versionId":"3","lastUpdated":"2024-01-02T03:04:05.678Z",'
         b'"source":"urn:a","tag":[{"code":"\\u0061"}]},"valueQuantity":{"value":72.50},"note":[{"text":"a\\/b"}]}'
