@@ -20,7 +20,7 @@ COMMON = 0.05
 """Share of all rows from which a term is common."""
 FREQUENT_ROWS = 3000
 """Rows from which a term is too frequent for a plan that knows no values: it would fetch and sort them all."""
-_AGE_S = 30.0
+_AGE_S = 10.0
 _AGE_WITHOUT_S = 5.0
 _QUERY = """with size as (select greatest(c.reltuples, 1) as rows from pg_class c where c.oid = 'resource'::regclass),
 stored as materialized (
@@ -80,7 +80,7 @@ _known: WeakKeyDictionary[TermHasher, tuple[float, Frequencies]] = WeakKeyDictio
 
 
 async def term_frequencies(hasher: TermHasher, pool: asyncpg.Pool) -> Frequencies:
-    """The frequencies of the record whose terms this hasher makes, looked up anew every half a minute."""
+    """The frequencies of the record whose terms this hasher makes, looked up anew every ten seconds."""
     now = time.monotonic()
     found = _known.get(hasher)
     if found is None or now - found[0] > (_AGE_S if found[1].known else _AGE_WITHOUT_S):
