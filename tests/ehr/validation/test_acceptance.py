@@ -141,3 +141,29 @@ def test_what_is_accepted_of_changed_records_has_no_problem() -> None:
 def test_wrong_concepts_are_not_accepted(concept: Any) -> None:
     assert not is_accepted("Observation", _observation(code=concept))
     assert reported("Observation", _observation(code=concept))
+
+
+_STATUS = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {
+            "resourceType": "DocumentReference",
+            "status": "current",
+            "content": [{"attachment": {"contentType": "a/b", "data": "AAAA", "size": 9}}],
+        },
+        _observation(contained=[{"resourceType": "Practitioner", "id": "p"}], subject={"reference": "#p"}),
+        _observation(subject={"reference": "Practitioner/1"}),
+        {
+            "resourceType": "AllergyIntolerance",
+            "patient": {"reference": "Patient/1"},
+            "clinicalStatus": {"coding": [{"system": _STATUS, "code": "nothing"}]},
+        },
+    ],
+    ids=lambda wrong: wrong["resourceType"],
+)
+def test_what_a_type_asks_besides_is_asked(wrong: dict[str, Any]) -> None:
+    assert reported(wrong["resourceType"], wrong)
+    assert not is_accepted(wrong["resourceType"], wrong)
