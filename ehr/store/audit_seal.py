@@ -7,17 +7,14 @@ sequence. A leaf is SHA-256 over a row's content, a seal SHA-256 over the seal b
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
-from ehr.errors import Unavailable
 from ehr.store.clock import now_us
-from ehr.store.database import COMMON_SETTINGS, database_errors
+from ehr.store.database import keep_doing
 
-_log = logging.getLogger(__name__)
 _LOCK = 0x7365616C  # "seal": one sealer at a time
 _LEAF_BYTES = 32
 _MOST_MEMBERS = 5_000
@@ -190,24 +187,4 @@ async def _cursor(connection: asyncpg.Connection, statement: str) -> AsyncIterat
 
 async def keep_sealing(url: str, *, every_s: float = 1.0, stop: asyncio.Event | None = None) -> None:
     """Seal every second until `stop` is set; a lost database is waited for."""
-    stop = stop or asyncio.Event()
-    while not stop.is_set():
-        try:
-            with database_errors():
-                connection = await asyncpg.connect(url, server_settings=COMMON_SETTINGS, timeout=5)
-                try:
-                    while not stop.is_set():
-                        await seal(connection)
-                        await _pause(stop, every_s)
-                finally:
-                    await connection.close()
-        except Unavailable:
-            _log.warning("the audit sealer waits for the database")
-            await _pause(stop, every_s)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+    await keep_doing(url, seal, name="the audit sealer", every_s=every_s, stop=stop or asyncio.Event())

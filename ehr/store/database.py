@@ -4,7 +4,8 @@ https://www.postgresql.org/docs/current/runtime-config-client.html
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +13,7 @@ import asyncpg
 
 from ehr.errors import Unavailable
 
+_log = logging.getLogger(__name__)
 COMMON_SETTINGS = {
     "application_name": "kanglian",
     "client_encoding": "UTF8",
@@ -119,3 +121,29 @@ def database_errors() -> Iterator[None]:
         if is_not_now(error):
             raise Unavailable("The record cannot be reached now; nothing was shown and nothing was taken.") from error
         raise
+
+
+async def keep_doing(
+    url: str, work: Callable[[asyncpg.Connection], Awaitable[object]], *, name: str, every_s: float, stop: asyncio.Event
+) -> None:
+    """Do the work again and again on a connection of its own until `stop` is set; a lost database is waited for."""
+    while not stop.is_set():
+        try:
+            with database_errors():
+                connection = await asyncpg.connect(url, server_settings=COMMON_SETTINGS, timeout=5)
+                try:
+                    while not stop.is_set():
+                        await work(connection)
+                        await _pause(stop, every_s)
+                finally:
+                    await connection.close()
+        except Unavailable:
+            _log.warning("%s: waiting for the database", name)
+            await _pause(stop, every_s)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -6,15 +6,12 @@ https://www.postgresql.org/docs/current/gin.html#GIN-FAST-UPDATE
 """
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
 
 import asyncpg
 
-from ehr.errors import Unavailable
-from ehr.store.database import COMMON_SETTINGS, database_errors
+from ehr.store.database import keep_doing
 
-_log = logging.getLogger(__name__)
 _TABLES = (
     *("resource", "index_date", "index_number", "index_quantity"),
     *("person", "holder_person", "kept_holder", "reach"),
@@ -61,25 +58,4 @@ class Statistics:
 
 async def keep_statistics(url: str, *, every_s: float = 2.0, stop: asyncio.Event | None = None) -> None:
     """Look every two seconds until `stop` is set; a lost database is waited for."""
-    stop = stop or asyncio.Event()
-    found = Statistics()
-    while not stop.is_set():
-        try:
-            with database_errors():
-                connection = await asyncpg.connect(url, server_settings=COMMON_SETTINGS, timeout=5)
-                try:
-                    while not stop.is_set():
-                        await found.look(connection)
-                        await _pause(stop, every_s)
-                finally:
-                    await connection.close()
-        except Unavailable:
-            _log.warning("the statistics wait for the database")
-            await _pause(stop, every_s)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+    await keep_doing(url, Statistics().look, name="the statistics", every_s=every_s, stop=stop or asyncio.Event())
