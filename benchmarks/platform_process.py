@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import Request as UrlRequest
 from urllib.request import urlopen
 
@@ -76,7 +77,7 @@ class Platform:
         answer = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
         return answer.stdout.strip().splitlines()[-1]
 
-    def get(self, path: str, token: str) -> dict[str, object]:
+    def get(self, path: str, token: str) -> dict[str, Any]:
         """One FHIR answer, parsed."""
         request = UrlRequest(self.base + path, headers={"Authorization": f"Bearer {token}"})
         with urlopen(request, timeout=60) as answer:
@@ -85,7 +86,7 @@ class Platform:
     async def resources(self, path: str, token: str) -> list[dict[str, object]]:
         """The resources of one page."""
         bundle = await asyncio.to_thread(self.get, path, token)
-        return [entry["resource"] for entry in bundle.get("entry", [])]  # type: ignore[attr-defined,index]
+        return [entry["resource"] for entry in bundle.get("entry", [])]
 
     async def ids(self, resource_type: str, token: str, count: int) -> list[str]:
         """Ids of some resources."""

@@ -6,9 +6,9 @@ the database alone does not reveal identifying values (decision record 0003).
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from functools import lru_cache
+from os import urandom
 
 
 def _signed(digest: bytes) -> int:
@@ -17,7 +17,7 @@ def _signed(digest: bytes) -> int:
 
 def new_resource_id() -> str:
     """A random UUID (RFC 9562, version 4) for a resource whose id the server makes."""
-    digits = os.urandom(16).hex()
+    digits = urandom(16).hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
+import os
 import random
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +16,7 @@ import asyncpg
 
 from consent import Caller, Consent, building, feed_write_scope, service
 from consent.service import State
+from ehr import keys
 from ehr.access.classes import restamp
 from ehr.errors import StaleScope
 from ehr.keys import row_key
@@ -313,12 +314,12 @@ def token_of(issuer: Issuer, caller: Caller) -> str:
 
 
 _chance: ContextVar[random.Random | None] = ContextVar("chance", default=None)
-_real_uuid4 = uuid.uuid4
 
 
-def _uuid4() -> uuid.UUID:
+def _urandom(length: int) -> bytes:
+    """What ids are made of."""
     chance = _chance.get()
-    return _real_uuid4() if chance is None else uuid.UUID(int=chance.getrandbits(128), version=4)
+    return os.urandom(length) if chance is None else chance.randbytes(length)
 
 
 class Pair:
@@ -334,7 +335,7 @@ class Pair:
         """Play a story on the full store and to the oracle, let the job stamp rows; keep the result in both."""
         await self.full.empty()
         _chance.set(random.Random(seed))  # noqa: S311 - test data
-        with patch.object(uuid, "uuid4", _uuid4):
+        with patch.object(keys, "urandom", _urandom):
             for step in steps:
                 oracle.play(step, await self.full.play(step))
         if stamped:
@@ -352,7 +353,7 @@ class Pair:
             _chance.set(random.Random(seed))  # noqa: S311 - test data
             return await platform.ask(asked, token)
 
-        with patch.object(uuid, "uuid4", _uuid4):
+        with patch.object(keys, "urandom", _urandom):
             return tuple(await asyncio.gather(one(self.full, request), one(self.copy, copys or request)))  # type: ignore[return-value]
 
     @contextmanager
