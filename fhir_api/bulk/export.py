@@ -5,15 +5,14 @@ https://hl7.org/fhir/uv/bulkdata/STU2/export.html#bulk-data-kick-off-request
 
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from ehr import json_text
-from ehr.bulk import jobs
 from ehr.bulk.export_request import ExportRequest, Level
 from ehr.errors import NotFound
 from ehr.scopes import ReadScope
 from fhir_api.bulk.export_parameters import pairs_of_parameters, read_export
+from fhir_api.bulk.kick_off import kicked_off
 from fhir_api.fhir_request import Answer, FhirRequest
 from fhir_api.negotiation import check_content_type
 
@@ -55,18 +54,7 @@ async def _kick_off(request: FhirRequest, level: Level) -> Answer:
     asked = await request.decided_anew(decide)
     if not request.audited:
         await services.store.record(request.note())
-    identity = await jobs.ask(
-        services.store.pool,
-        "export",
-        msgspec.to_builtins(request.caller),
-        {
-            "address": f"{request.fhir_base}/{request.target}",
-            "decision": request.decision,
-            "export": msgspec.to_builtins(asked),
-        },
-    )
-    location = f"{request.fhir_base}/_bulk/{identity}"
-    return Answer(202, b"", [(b"content-location", location.encode()), (b"cache-control", b"no-store")])
+    return await kicked_off(request, "export", asked)
 
 
 async def _of_group(request: FhirRequest, scope: ReadScope, asked: ExportRequest) -> ExportRequest:

@@ -6,15 +6,13 @@ https://github.com/smart-on-fhir/bulk-import/blob/master/import-manifest.md
 
 from typing import Any
 
-import msgspec
-
 from consent.smart import system_grants
 from ehr import json_text
-from ehr.bulk import jobs
 from ehr.bulk.import_request import ImportRequest, ImportSource, is_allowed
 from ehr.definitions import RESOURCE_TYPES
 from ehr.errors import BadSearch, Forbidden, Invalid, Issue, NotFound
 from ehr.scopes import WriteScope
+from fhir_api.bulk.kick_off import kicked_off
 from fhir_api.fhir_request import Answer, FhirRequest
 from fhir_api.negotiation import check_content_type
 
@@ -41,18 +39,7 @@ async def import_files(request: FhirRequest) -> Answer:
 
     await request.decided_anew(decide)
     await services.store.record(request.note())
-    identity = await jobs.ask(
-        services.store.pool,
-        "import",
-        msgspec.to_builtins(request.caller),
-        {
-            "address": f"{request.fhir_base}/{request.target}",
-            "decision": request.decision,
-            "import": msgspec.to_builtins(ImportRequest(sources)),
-        },
-    )
-    location = f"{request.fhir_base}/_bulk/{identity}"
-    return Answer(202, b"", [(b"content-location", location.encode()), (b"cache-control", b"no-store")])
+    return await kicked_off(request, "import", ImportRequest(sources))
 
 
 def _manifest(body: dict[str, Any]) -> dict[str, Any]:
